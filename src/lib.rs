@@ -1,0 +1,6 @@
+//! Switchyard, a content-aware gRPC streaming gateway: it ends long-lived agent streams and sorts each message onto a pool of collectors.
+
+pub mod listener;
+pub mod message;
+pub mod pool;
+pub mod wire;

@@ -1,0 +1,353 @@
+//! Cuts a gRPC byte stream (DATA chunks of any size) into runs of whole messages without copying them.
+//!
+//! A gRPC message on the wire is a 5-byte prefix (one flag byte: 0 plain, 1 compressed; four bytes of
+//! big-endian length) and a body. Messages and HTTP/2 DATA frames do not line up. A [`Run`] is what lies whole
+//! in one chunk, prefixes kept, so that it can be written out again as it is. Only a message that straddles
+//! chunks is copied, into a buffer that grows by what was *received*, never by what a prefix claims.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Bytes of the prefix before every gRPC message.
+pub const PREFIX_BYTES: usize = 5;
+
+/// Why a byte stream is not a sequence of acceptable gRPC messages. Fatal for the call, harmless to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The prefix announces more than the limit.
+    #[error(
+        "a message of {announced} bytes is over the limit of {limit} bytes; raise limits.message_bytes or send smaller messages"
+    )]
+    Oversize {
+        /// Bytes the prefix announces.
+        announced: usize,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The flag byte of a prefix is neither 0 nor 1.
+    #[error("message flag {0:#04x} is neither 0 (plain) nor 1 (compressed): this is not a gRPC message")]
+    BadFlag(u8),
+}
+
+/// Whole messages that lie one behind the other in one piece of memory, each with its prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    bytes: Bytes,
+    messages: u32,
+}
+
+/// One message of a [`Run`], still with its prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    framed: Bytes,
+}
+
+/// The frame reader of one call.
+#[derive(Debug)]
+pub struct Frames {
+    message_bytes_max: usize,
+    /// Chunks not yet cut, in order. Whole messages never sit here after `next_run` answered `None`.
+    chunks: VecDeque<Bytes>,
+    /// The message that straddles chunks; empty when there is none.
+    partial: BytesMut,
+}
+
+// === impl Frames ===
+
+impl Frames {
+    /// A reader that refuses messages whose body is over `message_bytes_max` bytes.
+    pub fn new(message_bytes_max: usize) -> Self {
+        Self { message_bytes_max, chunks: VecDeque::new(), partial: BytesMut::new() }
+    }
+
+    /// Takes the next chunk of the stream. Empty chunks are fine.
+    pub fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// The next run of whole messages, or `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// After an error the reader is at no message border any more: end the call.
+    pub fn next_run(&mut self) -> Result<Option<Run>, FrameError> {
+        while let Some(mut chunk) = self.chunks.pop_front() {
+            if !self.partial.is_empty() {
+                let whole = self.complete_partial(&mut chunk)?;
+                if !chunk.is_empty() {
+                    self.chunks.push_front(chunk);
+                }
+                match whole {
+                    Some(run) => return Ok(Some(run)),
+                    None => continue,
+                }
+            }
+            let (length, messages) = whole_messages(&chunk, self.message_bytes_max)?;
+            let run = chunk.split_to(length);
+            if !chunk.is_empty() {
+                self.partial.extend_from_slice(&chunk);
+            }
+            if messages > 0 {
+                return Ok(Some(Run { bytes: run, messages }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the stream stands inside a message: an end now would be a truncated message.
+    pub fn is_mid_message(&self) -> bool {
+        !self.partial.is_empty() || !self.chunks.is_empty()
+    }
+
+    /// Bytes held of a message that is not whole yet.
+    pub fn partial_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// Moves bytes from `chunk` to the straddling message; answers it once it is whole.
+    fn complete_partial(&mut self, chunk: &mut Bytes) -> Result<Option<Run>, FrameError> {
+        let missing = PREFIX_BYTES.saturating_sub(self.partial.len()).min(chunk.len());
+        self.partial.extend_from_slice(&chunk.split_to(missing));
+        let Some(body) = announced(&self.partial, self.message_bytes_max)? else {
+            return Ok(None);
+        };
+        let missing = (PREFIX_BYTES + body - self.partial.len()).min(chunk.len());
+        self.partial.extend_from_slice(&chunk[..missing]);
+        chunk.advance(missing);
+        if self.partial.len() < PREFIX_BYTES + body {
+            return Ok(None);
+        }
+        let bytes = std::mem::take(&mut self.partial).freeze();
+        Ok(Some(Run { bytes, messages: 1 }))
+    }
+}
+
+/// Bytes and number of the whole messages at the start of `chunk`.
+fn whole_messages(chunk: &[u8], limit: usize) -> Result<(usize, u32), FrameError> {
+    let (mut at, mut messages) = (0, 0);
+    while let Some(body) = announced(&chunk[at..], limit)? {
+        let end = at + PREFIX_BYTES + body;
+        if end > chunk.len() {
+            break;
+        }
+        at = end;
+        messages += 1;
+    }
+    Ok((at, messages))
+}
+
+/// The body length a prefix announces, or `None` when the prefix itself is not whole.
+fn announced(bytes: &[u8], limit: usize) -> Result<Option<usize>, FrameError> {
+    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    if prefix[0] > 1 {
+        return Err(FrameError::BadFlag(prefix[0]));
+    }
+    let announced = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    if announced > limit {
+        return Err(FrameError::Oversize { announced, limit });
+    }
+    Ok(Some(announced))
+}
+
+// === impl Run ===
+
+impl Run {
+    /// A run of one message made from its body.
+    pub fn of_body(body: &[u8]) -> Self {
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + body.len());
+        put_prefix(&mut bytes, body.len());
+        bytes.extend_from_slice(body);
+        Self { bytes: bytes.freeze(), messages: 1 }
+    }
+
+    /// A run of exactly one already framed message.
+    pub fn of_message(message: Message) -> Self {
+        Self { bytes: message.framed, messages: 1 }
+    }
+
+    /// The messages with their prefixes, as they stand on the wire.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many messages the run has; never 0.
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// Whether any message carries the compressed flag.
+    pub fn any_compressed(&self) -> bool {
+        self.iter().any(|message| message.is_compressed())
+    }
+
+    /// The messages one by one; shares the run's memory.
+    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
+        let mut rest = self.bytes.clone();
+        (0..self.messages).map(move |_| Message { framed: rest.split_to(framed_len(&rest)) })
+    }
+
+    /// Takes a run of at most `messages_max` messages and, beyond its first message, at most `bytes_max` bytes off
+    /// the front; `None` when nothing is left.
+    pub fn take_front(&mut self, bytes_max: usize, messages_max: u32) -> Option<Run> {
+        if self.messages == 0 {
+            return None;
+        }
+        if self.messages <= messages_max && self.bytes.len() <= bytes_max {
+            let all = Run { bytes: std::mem::take(&mut self.bytes), messages: self.messages };
+            self.messages = 0;
+            return Some(all);
+        }
+        let (mut length, mut messages) = (0, 0);
+        while messages < self.messages.min(messages_max) {
+            let next = length + framed_len(&self.bytes[length..]);
+            if messages > 0 && next > bytes_max {
+                break;
+            }
+            length = next;
+            messages += 1;
+        }
+        self.messages -= messages;
+        Some(Run { bytes: self.bytes.split_to(length), messages })
+    }
+}
+
+/// Bytes of the framed message at the start of `bytes`, which is known to be whole.
+fn framed_len(bytes: &[u8]) -> usize {
+    let prefix = bytes.first_chunk::<PREFIX_BYTES>().expect("a run holds whole messages only");
+    PREFIX_BYTES + u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize
+}
+
+/// Appends the prefix of an uncompressed message of `body_bytes` bytes.
+///
+/// # Panics
+/// When `body_bytes` is over 4 GiB, which no limit allows.
+pub fn put_prefix(out: &mut BytesMut, body_bytes: usize) {
+    let length = u32::try_from(body_bytes).expect("a message is under 4 GiB: limits.message_bytes is");
+    out.extend_from_slice(&[0]);
+    out.extend_from_slice(&length.to_be_bytes());
+}
+
+// === impl Message ===
+
+impl Message {
+    /// The message with its prefix.
+    pub fn framed(&self) -> &Bytes {
+        &self.framed
+    }
+
+    /// The message without its prefix; compressed if [`Message::is_compressed`].
+    pub fn body(&self) -> Bytes {
+        self.framed.slice(PREFIX_BYTES..)
+    }
+
+    /// Whether the body is compressed in the call's `grpc-encoding`.
+    pub fn is_compressed(&self) -> bool {
+        self.framed[0] == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wire(bodies: &[Vec<u8>]) -> Vec<u8> {
+        bodies.iter().flat_map(|body| Run::of_body(body).bytes().to_vec()).collect()
+    }
+
+    /// Everything `frames` can cut now.
+    fn drain(frames: &mut Frames) -> Vec<Run> {
+        std::iter::from_fn(|| frames.next_run().expect("valid input")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in_however_the_stream_is_chunked(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..40),
+            cuts in prop::collection::vec(0usize..4000, 0..30),
+        ) {
+            let stream = Bytes::from(wire(&bodies));
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let mut frames = Frames::new(4096);
+            let mut out = Vec::new();
+            for window in cuts.windows(2) {
+                frames.push(stream.slice(window[0]..window[1]));
+                for run in drain(&mut frames) {
+                    prop_assert_eq!(run.messages() as usize, run.iter().count());
+                    out.extend(run.iter().map(|message| message.body().to_vec()));
+                }
+            }
+            prop_assert!(!frames.is_mid_message());
+            prop_assert_eq!(out, bodies);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..16)) {
+            let mut frames = Frames::new(1 << 16);
+            for chunk in chunks {
+                frames.push(Bytes::from(chunk));
+                while let Ok(Some(run)) = frames.next_run() {
+                    let _ = run.iter().count();
+                }
+            }
+        }
+
+        #[test]
+        fn a_run_taken_apart_is_the_same_run(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..40),
+            bytes_max in 1usize..2000, messages_max in 1u32..20,
+        ) {
+            let mut frames = Frames::new(4096);
+            frames.push(Bytes::from(wire(&bodies)));
+            let mut run = drain(&mut frames).remove(0);
+            let (whole, count) = (run.bytes().clone(), run.messages());
+            let (mut bytes, mut messages) = (Vec::new(), 0);
+            while let Some(part) = run.take_front(bytes_max, messages_max) {
+                prop_assert!(part.messages() <= messages_max);
+                prop_assert!(part.messages() == 1 || part.bytes().len() <= bytes_max);
+                bytes.extend_from_slice(part.bytes());
+                messages += part.messages();
+            }
+            prop_assert_eq!(messages, count);
+            prop_assert_eq!(Bytes::from(bytes), whole);
+        }
+    }
+
+    #[test]
+    fn a_run_shares_the_memory_of_its_chunk() {
+        let stream = Bytes::from(wire(&[vec![1; 100], vec![2; 100]]));
+        let mut frames = Frames::new(4096);
+        frames.push(stream.clone());
+        let run = frames.next_run().expect("valid").expect("whole");
+        assert_eq!(run.bytes().as_ptr(), stream.as_ptr());
+    }
+
+    #[test]
+    fn an_oversize_prefix_is_refused_before_its_body_arrives() {
+        let mut frames = Frames::new(1000);
+        frames.push(Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]));
+        assert_eq!(frames.next_run(), Err(FrameError::Oversize { announced: 0xffff_ffff, limit: 1000 }));
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let mut frames = Frames::new(64 << 20);
+        frames.push(Bytes::from_static(&[0, 0x03, 0, 0, 0, 7]));
+        assert_eq!(frames.next_run(), Ok(None));
+        assert!(frames.partial.capacity() < 4096);
+    }
+
+    #[test]
+    fn a_bad_flag_is_not_grpc() {
+        let mut frames = Frames::new(1000);
+        frames.push(Bytes::from_static(b"GET / HTTP/1.1"));
+        assert_eq!(frames.next_run(), Err(FrameError::BadFlag(b'G')));
+    }
+}

@@ -1,0 +1,3 @@
+//! HTTP/2 and gRPC framing; nothing above this floor names h2.
+
+pub mod grpc;
