@@ -164,6 +164,13 @@ impl Run {
         Self { bytes: bytes.freeze(), messages: 1 }
     }
 
+    /// A run of `messages` framed messages that lie whole in `bytes`.
+    ///
+    /// The caller answers for the count; it is not looked at again.
+    pub fn of_framed(bytes: Bytes, messages: u32) -> Self {
+        Self { bytes, messages }
+    }
+
     /// A run of exactly one already framed message.
     pub fn of_message(message: Message) -> Self {
         Self { bytes: message.framed, messages: 1 }
@@ -234,6 +241,11 @@ pub fn put_prefix(out: &mut BytesMut, body_bytes: usize) {
 // === impl Message ===
 
 impl Message {
+    /// An uncompressed message made from its body.
+    pub fn of_body(body: &[u8]) -> Self {
+        Self { framed: Run::of_body(body).bytes }
+    }
+
     /// The message with its prefix.
     pub fn framed(&self) -> &Bytes {
         &self.framed
