@@ -2,5 +2,6 @@
 
 pub mod listener;
 pub mod message;
+pub mod metrics;
 pub mod pool;
 pub mod wire;

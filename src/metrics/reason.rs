@@ -1,0 +1,89 @@
+//! The closed sets of reasons that metrics are labelled with.
+
+/// An enum whose variants are label values: `ALL` in order, `index` into it, `name` on the wire.
+macro_rules! reasons {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every variant, in order.
+            pub const ALL: [$name; [$($label),+].len()] = [$($name::$variant),+];
+
+            /// The label's value.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($name::$variant => $label,)+
+                }
+            }
+
+            /// Its place in [`Self::ALL`].
+            pub fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a message that had arrived will reach no backend.
+    pub enum LostReason {
+        /// Its body is not what its method carries, so it has no place to go.
+        Malformed = "malformed",
+        /// Backends refused it for good (INVALID_ARGUMENT and the like); saying it again would not help.
+        Rejected = "rejected",
+        /// A relayed call failed; its caller was told.
+        Relay = "relay",
+        /// The drain deadline passed before a backend answered.
+        Shutdown = "shutdown",
+        /// A ticket was dropped unsettled: a defect of Switchyard.
+        Unsettled = "unsettled",
+    }
+}
+
+reasons! {
+    /// Why a connection was turned away.
+    pub enum RefusedReason {
+        /// As many connections as allowed are open.
+        Limit = "limit",
+        /// TLS, preface or SETTINGS did not come in time or were not HTTP/2.
+        Handshake = "handshake",
+        /// The process is out of file descriptors.
+        Emfile = "emfile",
+    }
+}
+
+reasons! {
+    /// Why a call was ended because of what its agent said.
+    pub enum BadInput {
+        /// A message announces more bytes than the limit.
+        Oversize = "oversize",
+        /// Not a gRPC request: method, content type or message flag.
+        NotGrpc = "not_grpc",
+        /// The call ended inside a message.
+        Truncated = "truncated",
+        /// A compression we do not know, or a body that does not decompress.
+        Encoding = "encoding",
+        /// No route knows the method.
+        UnknownMethod = "unknown_method",
+        /// The method belongs to another listener's flow.
+        WrongFlow = "wrong_flow",
+        /// A message is not the protobuf its method carries.
+        Malformed = "malformed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_the_place_in_all() {
+        assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+    }
+}
