@@ -4,4 +4,5 @@ pub mod listener;
 pub mod message;
 pub mod metrics;
 pub mod pool;
+pub mod route;
 pub mod wire;

@@ -1,101 +1,385 @@
 //! Delivering: a pool has backends, a backend has channels, a channel has lanes, a lane makes trips, a trip keeps a ledger.
+//!
+//! A [`Pool`] belongs to one worker and never leaves its thread; what workers share of a pool are its [`Backends`].
+//! [`Pool::take`] never waits: a parcel holds its permit of the byte budget, so whatever no backend can take now may
+//! queue here without memory growing.
 
-use std::fmt;
+pub mod backend;
+pub mod balance;
+pub mod channel;
+pub mod door;
+pub mod health;
+pub mod lane;
+pub mod ledger;
+pub mod probe;
+mod settings;
+pub mod trip;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What an operator decides about one pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The operator's word for it; a metric label.
-    pub name: String,
-    /// Where its backends listen; at least one, no two alike.
-    pub endpoints: Vec<Endpoint>,
-    /// Who of the backends gets the next parcel.
-    pub balance: Policy,
-    /// When a trip ends and how long its answer may take.
-    pub trip: TripSettings,
-    /// How long a lane may gather before it writes; zero writes at once.
-    pub linger: Duration,
-    /// Bytes one backend may hold unanswered, over all workers; a backend at its bound is passed over.
-    pub in_flight_bytes_max: usize,
-    /// HTTP/2 connections one worker may open to one backend for one flow when the peer limits its streams.
-    pub channels_max: usize,
-    /// Failed trips in a row after which a backend is ejected.
-    pub eject_after: u32,
-    /// Time to open a connection, HTTP/2 handshake included.
-    pub connect_deadline: Duration,
+use http::Request;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::message::flow::Flow;
+use crate::message::parcel::Parcel;
+use crate::message::receipt::Books;
+use crate::metrics::LostReason;
+
+use backend::Backend;
+use balance::{Balancer, Candidates};
+use channel::Channel;
+use door::{CallErrand, Door, LaneFigures, OpenCall};
+pub use settings::{Endpoint, Policy, Settings, TripSettings};
+
+/// What all workers share of one pool.
+pub struct Backends {
+    settings: Settings,
+    backends: Vec<Arc<Backend>>,
+    changed: watch::Receiver<u64>,
 }
 
-/// Where a backend listens. Its text, `host:port`, is the backend's name: metrics, hashing and logs use it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// A DNS name or an IP address (IPv6 without brackets).
-    pub host: String,
-    /// The port.
-    pub port: u16,
+/// One worker's view of a pool.
+pub struct Pool {
+    shared: Arc<Backends>,
+    books: Rc<Books>,
+    members: Vec<Member>,
+    balancer: RefCell<Balancer>,
+    /// Parcels that no backend can take now, by flow, in order.
+    waiting: [RefCell<VecDeque<Parcel>>; Flow::ALL.len()],
+    /// Told whenever a backend may have become usable.
+    room: Notify,
+    /// Bytes one backend may hold for this worker.
+    held_bytes_max: usize,
+    draining: Cell<bool>,
 }
 
-/// Who gets the next parcel. Contracts that need the same backend for the same key use `Hash` whatever is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// The better of two backends drawn at random, by bytes unanswered and waiting.
-    #[default]
-    LeastLoad,
-    /// Each in turn.
-    RoundRobin,
-    /// By the message's key, the same on every replica; without a key as `LeastLoad`.
-    Hash,
+/// One worker's view of a backend.
+struct Member {
+    load: Rc<Load>,
+    /// The channels of each flow.
+    doors: [RefCell<Vec<Rc<Door>>>; Flow::ALL.len()],
 }
 
-/// When a trip ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TripSettings {
-    /// Messages after which it is half-closed.
-    pub messages_max: u32,
-    /// Bytes after which it is half-closed.
-    pub bytes_max: usize,
-    /// Age at which it is half-closed.
-    pub age_max: Duration,
-    /// Time its answer may take before the backend counts as late and gets no new messages.
-    pub answer_deadline: Duration,
-    /// Time its answer may take before its messages are given to another backend.
-    pub hard_deadline: Duration,
+/// What speaks against a backend, in bytes, as one worker sees it. No reply is needed to notice a slow one: its
+/// windows close and its trips stay unanswered.
+#[derive(Default)]
+pub struct Load {
+    /// Entrusted to its channels and not settled: the bound.
+    held: Cell<usize>,
+    /// Entrusted and not loaded onto a trip yet.
+    waiting: Cell<usize>,
+    /// Entrusted lately; shrinks by a tenth every [`COOLING`], so it is about what the last second brought.
+    recent: Cell<u64>,
+    /// It allows no stream at all and something has waited for one too long.
+    starved: Cell<bool>,
 }
 
-impl Settings {
-    /// A pool of these backends with everything else at its default.
-    pub fn new(name: impl Into<String>, endpoints: Vec<Endpoint>) -> Self {
-        Self {
-            name: name.into(),
-            endpoints,
-            balance: Policy::default(),
-            trip: TripSettings::default(),
-            linger: Duration::from_millis(1),
-            in_flight_bytes_max: 64 << 20,
-            channels_max: 8,
-            eject_after: 3,
-            connect_deadline: Duration::from_secs(3),
-        }
+/// What became of messages that were entrusted to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend answered for them.
+    Delivered,
+    /// It has provably not looked at them.
+    NotProcessed,
+    /// Nobody knows.
+    Unknown,
+    /// It answered with an error that may be the messages' own.
+    Refused,
+}
+
+/// How often [`Load::recent`] shrinks.
+const COOLING: Duration = Duration::from_millis(100);
+
+/// Different backends that must have refused a message before it is given up.
+const REFUSALS_MAX: u32 = 3;
+
+/// What a byte that waits counts for in the load, against one that was sent lately: a backend that lets bytes wait is
+/// left alone long before it has fallen a second behind.
+const WAITING_WEIGHT: u64 = 4;
+
+// === impl Backends ===
+
+impl Backends {
+    /// The backends of a pool, none of them tried yet.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let (sender, changed) = watch::channel(0);
+        let backend = |endpoint| Arc::new(Backend::new(endpoint, &settings, sender.clone()));
+        let backends = settings.endpoints.iter().map(backend).collect();
+        Arc::new(Self { backends, changed, settings })
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Every backend, in the order of the config.
+    pub fn all(&self) -> &[Arc<Backend>] {
+        &self.backends
     }
 }
 
-impl Default for TripSettings {
-    fn default() -> Self {
-        Self {
-            messages_max: 4_096,
-            bytes_max: 1 << 20,
-            age_max: Duration::from_secs(1),
-            answer_deadline: Duration::from_secs(5),
-            hard_deadline: Duration::from_secs(30),
+// === impl Pool ===
+
+impl Pool {
+    /// One worker's view of a pool that `workers` workers share.
+    pub fn new(shared: &Arc<Backends>, workers: usize, books: &Rc<Books>) -> Rc<Self> {
+        let member = |_| Member { load: Rc::default(), doors: Default::default() };
+        Rc::new(Self {
+            members: shared.backends.iter().map(member).collect(),
+            held_bytes_max: shared.settings.in_flight_bytes_max / workers.max(1),
+            shared: Arc::clone(shared),
+            books: Rc::clone(books),
+            balancer: RefCell::default(),
+            waiting: Default::default(),
+            room: Notify::new(),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// Keeps the view fresh; runs as long as its worker.
+    pub async fn run(self: Rc<Self>) {
+        let mut changed = self.shared.changed.clone();
+        let mut cooling = tokio::time::interval(COOLING);
+        loop {
+            tokio::select! {
+                // The sender lives in the backends, which live as long as this.
+                _ = changed.changed() => {}
+                _ = cooling.tick() => self.members.iter().for_each(|member| member.load.cool()),
+            }
+            self.room_changed();
         }
+    }
+
+    /// Takes a parcel for delivery: to the backend of choice, or to wait for one. Never waits itself.
+    pub fn take(self: &Rc<Self>, parcel: Parcel) {
+        let flow = parcel.subject.flow.index();
+        let others_wait = !self.waiting[flow].borrow().is_empty();
+        match self.choose(parcel.key, parcel.refused_by).filter(|_| !others_wait) {
+            Some(member) => self.entrust(member, parcel),
+            None => self.waiting[flow].borrow_mut().push_back(parcel),
+        }
+    }
+
+    /// Opens a call of its own on some backend's channel, for a call that is relayed. Waits for a backend as long as
+    /// it takes; the caller has a deadline. Cancel-safe. Answers which backend it was.
+    pub async fn open(
+        self: &Rc<Self>,
+        flow: Flow,
+        key: Option<u64>,
+        avoid: u64,
+        head: impl Fn(&str) -> Request<()>,
+    ) -> (usize, OpenCall) {
+        loop {
+            let room = self.room.notified();
+            let Some(member) = self.choose(key, avoid).or_else(|| self.choose(key, 0)) else {
+                room.await;
+                continue;
+            };
+            let (opened, call) = oneshot::channel();
+            self.door(member, flow).ask(CallErrand { head: head(self.backend(member).name()), opened });
+            if let Ok(call) = call.await {
+                return (member, call);
+            }
+        }
+    }
+
+    /// Gives waiting parcels another chance and tells those who wait for a backend.
+    pub fn room_changed(self: &Rc<Self>) {
+        for queue in &self.waiting {
+            loop {
+                let Some(parcel) = queue.borrow_mut().pop_front() else { break };
+                match self.choose(parcel.key, parcel.refused_by) {
+                    Some(member) => self.entrust(member, parcel),
+                    None => {
+                        queue.borrow_mut().push_front(parcel);
+                        break;
+                    }
+                }
+            }
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Takes back a parcel that a channel could not bring to its end.
+    fn give_back(self: &Rc<Self>, mut parcel: Parcel, member: usize, outcome: Outcome) {
+        let messages = u64::from(parcel.messages());
+        match outcome {
+            Outcome::Delivered | Outcome::NotProcessed => {}
+            Outcome::Unknown => {
+                self.books.sent_again(messages);
+                self.backend(member).handles().replayed_messages.increment(messages);
+            }
+            Outcome::Refused => {
+                parcel.suspect = true;
+                parcel.refused_by |= bit(member);
+                let enough = REFUSALS_MAX.min(self.members.len() as u32);
+                if parcel.refused_by.count_ones() >= enough {
+                    return self.refused_by_all(parcel);
+                }
+            }
+        }
+        self.take(parcel);
+    }
+
+    /// Everybody refused this company: find out who of it is to blame, or give the one up.
+    fn refused_by_all(self: &Rc<Self>, parcel: Parcel) {
+        if parcel.messages() > 1 {
+            parcel.take_apart().for_each(|alone| self.take(alone));
+            return;
+        }
+        tracing::error!(
+            method = parcel.subject.path,
+            bytes = parcel.bytes(),
+            "a message is lost: every backend tried refused it"
+        );
+        parcel.ticket.lose(LostReason::Rejected);
+    }
+
+    fn choose(&self, key: Option<u64>, avoid: u64) -> Option<usize> {
+        let usable = Usable { pool: self, avoid };
+        self.balancer.borrow_mut().choose(self.shared.settings.balance, key, &usable, |below| fastrand::usize(..below))
+    }
+
+    fn entrust(self: &Rc<Self>, member: usize, parcel: Parcel) {
+        let (load, bytes) = (self.load(member), parcel.bytes());
+        load.held.set(load.held.get() + bytes);
+        load.waiting.set(load.waiting.get() + bytes);
+        load.recent.set(load.recent.get() + bytes as u64);
+        self.door(member, parcel.subject.flow).entrust(parcel);
+    }
+
+    /// A channel of this backend and flow that is not held up by the peer's stream limit; a new one where there is
+    /// none yet and another is allowed.
+    fn door(self: &Rc<Self>, member: usize, flow: Flow) -> Rc<Door> {
+        let mut doors = self.members[member].doors[flow.index()].borrow_mut();
+        doors.retain(|door| !door.is_closed() || door.held_messages() > 0);
+        if let Some(door) = doors.iter().find(|door| !door.is_closed() && !door.is_starved()) {
+            return Rc::clone(door);
+        }
+        let open = doors.iter().filter(|door| !door.is_closed());
+        if open.clone().count() >= self.shared.settings.channels_max
+            && let Some(shortest) = open.min_by_key(|door| door.backlog())
+        {
+            return Rc::clone(shortest);
+        }
+        let door = Door::new();
+        doors.push(Rc::clone(&door));
+        tokio::task::spawn_local(Channel::run(Rc::clone(self), member, Rc::clone(&door)));
+        door
+    }
+
+    /// From now on trips are closed as soon as they are loaded.
+    pub fn drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether [`Pool::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Gives up what waits for a backend; for the end of a drain that ran out of time.
+    pub fn give_up_waiting(&self, reason: LostReason) {
+        for queue in &self.waiting {
+            for parcel in queue.borrow_mut().drain(..) {
+                parcel.ticket.lose(reason);
+            }
+        }
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// One of the backends.
+    pub fn backend(&self, member: usize) -> &Arc<Backend> {
+        &self.shared.backends[member]
+    }
+
+    /// How loaded this worker has made it.
+    fn load(&self, member: usize) -> &Load {
+        &self.members[member].load
+    }
+
+    /// Messages held here by a count of their own, to audit the books with.
+    pub fn held_messages(&self) -> u64 {
+        let waiting: u64 = self
+            .waiting
+            .iter()
+            .flat_map(|queue| queue.borrow().iter().map(|parcel| u64::from(parcel.messages())).collect::<Vec<_>>())
+            .sum();
+        waiting + self.doors().map(|(_, door)| door.held_messages()).sum::<u64>()
+    }
+
+    /// Bytes that wait for each backend, not yet loaded onto a trip.
+    pub fn waiting_bytes(&self) -> Vec<usize> {
+        self.members.iter().map(|member| member.load.waiting.get()).collect()
+    }
+
+    /// What the lanes were doing in the last second, with the backend each belongs to.
+    pub fn lanes(&self) -> Vec<(String, LaneFigures)> {
+        let named = |(member, door): (usize, Rc<Door>)| {
+            let name = self.backend(member).name().to_owned();
+            door.lanes().into_iter().map(move |lane| (name.clone(), lane))
+        };
+        self.doors().flat_map(named).collect()
+    }
+
+    fn doors(&self) -> impl Iterator<Item = (usize, Rc<Door>)> + '_ {
+        self.members.iter().enumerate().flat_map(|(at, member)| {
+            let doors = member.doors.iter().flat_map(|doors| doors.borrow().clone());
+            doors.map(move |door| (at, door)).collect::<Vec<_>>()
+        })
     }
 }
 
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            return write!(f, "[{}]:{}", self.host, self.port);
-        }
-        write!(f, "{}:{}", self.host, self.port)
+/// The backends without those to be avoided.
+struct Usable<'a> {
+    pool: &'a Pool,
+    avoid: u64,
+}
+
+impl Candidates for Usable<'_> {
+    fn len(&self) -> usize {
+        self.pool.members.len()
     }
+
+    fn is_usable(&self, at: usize) -> bool {
+        let load = self.pool.load(at);
+        self.avoid & bit(at) == 0
+            && self.pool.backend(at).is_up()
+            && !load.starved.get()
+            && load.held.get() < self.pool.held_bytes_max
+    }
+
+    fn load(&self, at: usize) -> u64 {
+        let member = &self.pool.members[at];
+        let doors =
+            member.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.blocked_bytes()).sum::<usize>());
+        let held_up = member.load.waiting.get() + doors.sum::<usize>();
+        held_up as u64 * WAITING_WEIGHT + member.load.recent.get()
+    }
+
+    fn name_hash(&self, at: usize) -> u64 {
+        self.pool.backend(at).name_hash()
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    fn cool(&self) {
+        self.recent.set(self.recent.get() - self.recent.get() / 10);
+    }
+}
+
+/// A backend's bit in a set of backends. Beyond 64 two share one, and a refused message skips both.
+fn bit(member: usize) -> u64 {
+    1 << (member % 64)
 }

@@ -1,3 +1,8 @@
 //! HTTP/2 and gRPC framing; nothing above this floor names h2.
 
+pub mod client;
+pub mod compression;
 pub mod grpc;
+pub mod server;
+pub mod socket;
+pub mod stream;

@@ -35,6 +35,8 @@ pub enum FrameError {
 pub struct Run {
     bytes: Bytes,
     messages: u32,
+    /// Whether any message may carry the compressed flag.
+    compressed: bool,
 }
 
 /// One message of a [`Run`], still with its prefix.
@@ -51,6 +53,50 @@ pub struct Frames {
     chunks: VecDeque<Bytes>,
     /// The message that straddles chunks; empty when there is none.
     partial: BytesMut,
+}
+
+/// Counts the messages of a byte stream that is passed on as it is.
+#[derive(Debug)]
+pub struct Counter {
+    message_bytes_max: usize,
+    prefix: [u8; PREFIX_BYTES],
+    prefix_len: usize,
+    body_left: usize,
+}
+
+// === impl Counter ===
+
+impl Counter {
+    /// A counter that refuses messages whose body is over `message_bytes_max` bytes.
+    pub fn new(message_bytes_max: usize) -> Self {
+        Self { message_bytes_max, prefix: [0; PREFIX_BYTES], prefix_len: 0, body_left: 0 }
+    }
+
+    /// How many messages end in this chunk.
+    ///
+    /// # Errors
+    /// As [`Frames::next_run`].
+    pub fn count(&mut self, mut chunk: &[u8]) -> Result<u32, FrameError> {
+        let mut messages = 0;
+        while !chunk.is_empty() || (self.prefix_len == PREFIX_BYTES && self.body_left == 0) {
+            if self.prefix_len < PREFIX_BYTES {
+                let taken = (PREFIX_BYTES - self.prefix_len).min(chunk.len());
+                self.prefix[self.prefix_len..self.prefix_len + taken].copy_from_slice(&chunk[..taken]);
+                self.prefix_len += taken;
+                chunk = &chunk[taken..];
+                self.body_left = announced(&self.prefix[..self.prefix_len], self.message_bytes_max)?.unwrap_or(0);
+                continue;
+            }
+            let taken = self.body_left.min(chunk.len());
+            self.body_left -= taken;
+            chunk = &chunk[taken..];
+            if self.body_left == 0 {
+                self.prefix_len = 0;
+                messages += 1;
+            }
+        }
+        Ok(messages)
+    }
 }
 
 // === impl Frames ===
@@ -84,13 +130,13 @@ impl Frames {
                     None => continue,
                 }
             }
-            let (length, messages) = whole_messages(&chunk, self.message_bytes_max)?;
+            let (length, messages, compressed) = whole_messages(&chunk, self.message_bytes_max)?;
             let run = chunk.split_to(length);
             if !chunk.is_empty() {
                 self.partial.extend_from_slice(&chunk);
             }
             if messages > 0 {
-                return Ok(Some(Run { bytes: run, messages }));
+                return Ok(Some(Run { bytes: run, messages, compressed }));
             }
         }
         Ok(None)
@@ -120,22 +166,24 @@ impl Frames {
             return Ok(None);
         }
         let bytes = std::mem::take(&mut self.partial).freeze();
-        Ok(Some(Run { bytes, messages: 1 }))
+        let compressed = bytes[0] == 1;
+        Ok(Some(Run { bytes, messages: 1, compressed }))
     }
 }
 
-/// Bytes and number of the whole messages at the start of `chunk`.
-fn whole_messages(chunk: &[u8], limit: usize) -> Result<(usize, u32), FrameError> {
-    let (mut at, mut messages) = (0, 0);
+/// Bytes and number of the whole messages at the start of `chunk`, and whether any is compressed.
+fn whole_messages(chunk: &[u8], limit: usize) -> Result<(usize, u32, bool), FrameError> {
+    let (mut at, mut messages, mut flags) = (0, 0, 0);
     while let Some(body) = announced(&chunk[at..], limit)? {
         let end = at + PREFIX_BYTES + body;
         if end > chunk.len() {
             break;
         }
+        flags |= chunk[at];
         at = end;
         messages += 1;
     }
-    Ok((at, messages))
+    Ok((at, messages, flags == 1))
 }
 
 /// The body length a prefix announces, or `None` when the prefix itself is not whole.
@@ -161,19 +209,19 @@ impl Run {
         let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + body.len());
         put_prefix(&mut bytes, body.len());
         bytes.extend_from_slice(body);
-        Self { bytes: bytes.freeze(), messages: 1 }
+        Self { bytes: bytes.freeze(), messages: 1, compressed: false }
     }
 
-    /// A run of `messages` framed messages that lie whole in `bytes`.
+    /// A run of `messages` framed, uncompressed messages that lie whole in `bytes`.
     ///
     /// The caller answers for the count; it is not looked at again.
     pub fn of_framed(bytes: Bytes, messages: u32) -> Self {
-        Self { bytes, messages }
+        Self { bytes, messages, compressed: false }
     }
 
     /// A run of exactly one already framed message.
     pub fn of_message(message: Message) -> Self {
-        Self { bytes: message.framed, messages: 1 }
+        Self { messages: 1, compressed: message.is_compressed(), bytes: message.framed }
     }
 
     /// The messages with their prefixes, as they stand on the wire.
@@ -186,9 +234,9 @@ impl Run {
         self.messages
     }
 
-    /// Whether any message carries the compressed flag.
+    /// Whether any message may carry the compressed flag.
     pub fn any_compressed(&self) -> bool {
-        self.iter().any(|message| message.is_compressed())
+        self.compressed
     }
 
     /// The messages one by one; shares the run's memory.
@@ -204,7 +252,7 @@ impl Run {
             return None;
         }
         if self.messages <= messages_max && self.bytes.len() <= bytes_max {
-            let all = Run { bytes: std::mem::take(&mut self.bytes), messages: self.messages };
+            let all = Run { bytes: std::mem::take(&mut self.bytes), ..*self };
             self.messages = 0;
             return Some(all);
         }
@@ -218,7 +266,7 @@ impl Run {
             messages += 1;
         }
         self.messages -= messages;
-        Some(Run { bytes: self.bytes.split_to(length), messages })
+        Some(Run { bytes: self.bytes.split_to(length), messages, compressed: self.compressed })
     }
 }
 
@@ -298,6 +346,15 @@ mod tests {
             }
             prop_assert!(!frames.is_mid_message());
             prop_assert_eq!(out, bodies);
+        }
+
+        #[test]
+        fn a_counter_counts_what_frames_cut(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20), piece in 1usize..50,
+        ) {
+            let mut counter = Counter::new(4096);
+            let counted: u32 = wire(&bodies).chunks(piece).map(|chunk| counter.count(chunk).unwrap()).sum();
+            prop_assert_eq!(counted as usize, bodies.len());
         }
 
         #[test]

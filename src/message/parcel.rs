@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 
 use super::budget::Permit;
 use super::field::{self, Malformed};
@@ -18,7 +19,6 @@ pub const PARCEL_MESSAGES_MAX: u32 = 64;
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 /// Messages on their way from a call to a backend.
-#[derive(Debug)]
 pub struct Parcel {
     /// The messages, with their prefixes.
     pub run: Run,
@@ -32,8 +32,11 @@ pub struct Parcel {
     pub permit: Permit,
     /// A call waits for the answer, so its trip should not wait to fill.
     pub awaited: bool,
-    /// How often a backend has refused the trip these messages were on.
-    pub refusals: u8,
+    /// Set once a backend has refused a trip these messages were on: one of them may be what it refused, so from
+    /// then on they travel alone.
+    pub suspect: bool,
+    /// Which backends have refused them since they travel in this company, a bit each.
+    pub refused_by: u64,
 }
 
 /// What messages must have in common to share an outbound stream: the method, and what was said once per stream.
@@ -46,8 +49,8 @@ pub struct Subject {
     pub flow: Flow,
     /// What the first message of every stream must say; `None` when messages stand alone.
     pub opening: Option<Opening>,
-    /// Whether the key must keep its backend while that backend lives.
-    pub sticky: bool,
+    /// The token the call came with: messages of different tokens never share a stream.
+    pub authentication: Option<HeaderValue>,
 }
 
 /// A field that a receiver reads from a stream's first message and applies to all that follow.
@@ -84,7 +87,8 @@ impl Parcel {
                 ticket: self.ticket.split(1),
                 permit: self.permit.split(cost),
                 awaited: self.awaited,
-                refusals: self.refusals,
+                suspect: true,
+                refused_by: 0,
             }
         })
     }

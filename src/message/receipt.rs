@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker};
 use crate::metrics::{self, LostReason};
 
 /// What one worker received and what became of it. Lives on its worker's thread.
-#[derive(Debug)]
 pub struct Books {
     received: Cell<u64>,
     delivered: Cell<u64>,
@@ -36,19 +35,17 @@ pub struct Totals {
 }
 
 /// Held by a call: knows when every ticket it issued is settled.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Receipt {
     call: Rc<Outstanding>,
 }
 
 /// Held by a parcel: settles its messages exactly once.
-#[derive(Debug)]
 pub struct Ticket {
     call: Rc<Outstanding>,
     messages: u32,
 }
 
-#[derive(Debug)]
 struct Outstanding {
     books: Rc<Books>,
     unsettled: Cell<u64>,
@@ -68,7 +65,7 @@ impl Books {
             held: Cell::default(),
             lost: Default::default(),
             possible_duplicates: Cell::default(),
-            totals: metrics::Totals::new(),
+            totals: metrics::Totals::resolve(),
         })
     }
 
@@ -107,7 +104,7 @@ impl Books {
         self.held.set(self.held.get() - messages);
         lost.set(lost.get() + messages);
         self.totals.held.decrement(messages as f64);
-        metrics::lost(reason).increment(messages);
+        self.totals.lost(reason).increment(messages);
     }
 }
 

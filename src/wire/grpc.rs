@@ -41,6 +41,9 @@ pub struct Status {
     pub message: String,
 }
 
+/// The metadata key of SkyWalking's token (OAP `AuthenticationInterceptor`); not `authorization`.
+pub const AUTHENTICATION: &str = "authentication";
+
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
 

@@ -1,0 +1,237 @@
+//! One backend as all workers see it: its name, its health and the figures people ask for.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use twox_hash::XxHash3_64;
+
+use crate::metrics;
+use crate::wire::grpc::Code;
+
+use super::health::{Fault, Health};
+use super::{Endpoint, Settings};
+
+/// A backend, shared by all workers.
+pub struct Backend {
+    endpoint: Endpoint,
+    name: String,
+    name_hash: u64,
+    health: Mutex<Health>,
+    /// A copy of "health has no fault" that the road reads without a lock. Race: a parcel may be sent to a backend
+    /// that is being ejected at this moment; it is given back like any other.
+    up: AtomicBool,
+    /// Tells the prober that the backend has gone out.
+    went_out: Notify,
+    /// Tells every worker that some backend came or went.
+    changed: watch::Sender<u64>,
+    figures: Figures,
+    handles: metrics::Backend,
+}
+
+/// Running sums over all workers.
+#[derive(Default)]
+struct Figures {
+    written_messages: AtomicU64,
+    delivered_messages: AtomicU64,
+    delivered_bytes: AtomicU64,
+    in_flight_messages: AtomicU64,
+    in_flight_bytes: AtomicU64,
+    /// Smoothed time from half-close to answer, in microseconds.
+    answer_micros: AtomicU64,
+}
+
+/// The figures of one backend at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackendFigures {
+    /// `host:port`.
+    pub name: String,
+    /// `up`, or why not.
+    pub state: &'static str,
+    /// Messages written to it, again-sent ones included.
+    pub written_messages: u64,
+    /// Messages it answered for.
+    pub delivered_messages: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
+    /// Messages written and unanswered.
+    pub in_flight_messages: u64,
+    /// Their bytes.
+    pub in_flight_bytes: u64,
+    /// Smoothed time from half-close to answer, in microseconds.
+    pub answer_micros: u64,
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// A backend nobody has tried yet.
+    pub fn new(endpoint: &Endpoint, settings: &Settings, changed: watch::Sender<u64>) -> Self {
+        let name = endpoint.to_string();
+        let handles = metrics::Backend::of(&settings.name, &name);
+        handles.up.set(1.0);
+        Self {
+            endpoint: endpoint.clone(),
+            name_hash: XxHash3_64::oneshot(name.as_bytes()),
+            name,
+            health: Mutex::new(Health::new(settings.eject_after)),
+            up: AtomicBool::new(true),
+            went_out: Notify::new(),
+            changed,
+            figures: Figures::default(),
+            handles,
+        }
+    }
+
+    /// `host:port`, also its identity.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where to connect.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A number made from its name, the same on every replica.
+    pub fn name_hash(&self) -> u64 {
+        self.name_hash
+    }
+
+    /// Whether it may be sent new messages.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// Its metric handles.
+    pub fn handles(&self) -> &metrics::Backend {
+        &self.handles
+    }
+
+    /// The figures now. Each is exact, together they may be a moment apart.
+    pub fn figures(&self) -> BackendFigures {
+        let figures = &self.figures;
+        BackendFigures {
+            name: self.name.clone(),
+            state: self.health().fault().map_or("up", Fault::name),
+            written_messages: figures.written_messages.load(Relaxed),
+            delivered_messages: figures.delivered_messages.load(Relaxed),
+            delivered_bytes: figures.delivered_bytes.load(Relaxed),
+            in_flight_messages: figures.in_flight_messages.load(Relaxed),
+            in_flight_bytes: figures.in_flight_bytes.load(Relaxed),
+            answer_micros: figures.answer_micros.load(Relaxed),
+        }
+    }
+
+    /// Messages were written to it.
+    pub fn wrote(&self, messages: u64, bytes: u64) {
+        self.figures.written_messages.fetch_add(messages, Relaxed);
+        self.figures.in_flight_messages.fetch_add(messages, Relaxed);
+        self.figures.in_flight_bytes.fetch_add(bytes, Relaxed);
+        self.handles.written_messages.increment(messages);
+        self.handles.in_flight_messages.increment(messages as f64);
+        self.handles.in_flight_bytes.increment(bytes as f64);
+    }
+
+    /// A trip is over, whatever came of it: its messages are no longer in flight.
+    pub fn trip_over(&self, messages: u64, bytes: u64) {
+        self.figures.in_flight_messages.fetch_sub(messages, Relaxed);
+        self.figures.in_flight_bytes.fetch_sub(bytes, Relaxed);
+        self.handles.in_flight_messages.decrement(messages as f64);
+        self.handles.in_flight_bytes.decrement(bytes as f64);
+        self.handles.trips.increment(1);
+    }
+
+    /// It answered for messages.
+    pub fn delivered(&self, messages: u64, bytes: u64) {
+        self.figures.delivered_messages.fetch_add(messages, Relaxed);
+        self.figures.delivered_bytes.fetch_add(bytes, Relaxed);
+        self.handles.messages.increment(messages);
+        self.handles.bytes.increment(bytes);
+    }
+
+    /// A trip was answered `OK` so long after its half-close.
+    pub fn answered(&self, waited: std::time::Duration) {
+        let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        // An eighth of the newest: about the last ten answers count. Lost updates between workers do not matter.
+        let before = self.figures.answer_micros.load(Relaxed);
+        self.figures.answer_micros.store(before - before / 8 + sample / 8, Relaxed);
+        self.handles.answers(Code::Ok.name()).increment(1);
+        self.handles.trip_seconds.record(waited.as_secs_f64());
+        self.health().answered();
+    }
+
+    /// A trip ended in an error that is the backend's.
+    pub fn failed(&self, code: Code) {
+        self.handles.answers(code.name()).increment(1);
+        self.update(|health, now| health.failed(now));
+    }
+
+    /// A trip ended in an error that may be the messages' own; says nothing about the backend.
+    pub fn refused(&self, code: Code) {
+        self.handles.answers(code.name()).increment(1);
+    }
+
+    /// An answer did not come in time.
+    pub fn late(&self) {
+        self.update(|health, now| health.late(now));
+    }
+
+    /// A connection could not be opened or broke.
+    pub fn unreachable(&self) {
+        self.handles.connect_failures.increment(1);
+        self.update(|health, now| health.unreachable(now, fastrand::f64()));
+    }
+
+    /// A connection was opened.
+    pub fn connected(&self) {
+        self.handles.connects.increment(1);
+    }
+
+    /// A probe is over.
+    pub fn probed(&self, succeeded: bool) {
+        self.update(|health, now| match succeeded {
+            true => health.probe_succeeded(),
+            false => health.probe_failed(now, fastrand::f64()),
+        });
+    }
+
+    /// Waits until a probe is due. Cancel-safe.
+    pub async fn probe_due(&self) {
+        loop {
+            let probe_at = self.health().probe_at();
+            match probe_at {
+                Some(at) => return tokio::time::sleep_until(at).await,
+                None => self.went_out.notified().await,
+            }
+        }
+    }
+
+    /// Changes the health and tells everybody if the backend came or went.
+    fn update(&self, change: impl FnOnce(&mut Health, Instant)) {
+        let mut health = self.health();
+        let before = health.fault();
+        change(&mut health, Instant::now());
+        let after = health.fault();
+        drop(health);
+        if before.is_some() == after.is_some() {
+            return;
+        }
+        self.up.store(after.is_none(), Relaxed);
+        self.handles.up.set(if after.is_none() { 1.0 } else { 0.0 });
+        match after {
+            Some(fault) => {
+                tracing::warn!(backend = %self.name, fault = fault.name(), "backend is out: it gets no new messages until a probe succeeds");
+                self.handles.ejections.increment(1);
+                self.went_out.notify_one();
+            }
+            None => tracing::info!(backend = %self.name, "backend is up again"),
+        }
+        self.changed.send_modify(|epoch| *epoch += 1);
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,128 @@
+//! A lane: messages of one subject on their way to one backend, a trip at a time.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use http::Request;
+use tokio::time::Instant;
+
+use crate::message::parcel::{Parcel, Subject};
+use crate::wire::grpc;
+
+use super::door::LaneFigures;
+
+/// Characters of a carried context that people are shown.
+const CONTEXT_SHOWN: usize = 64;
+
+/// Finds a lane in its channel. Equal subjects are one allocation, so the address says it all; suspects have lanes of
+/// their own, where every parcel is a trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LaneKey {
+    subject: usize,
+    suspect: bool,
+}
+
+/// Messages of one subject that wait for a trip, and the trip that is filling.
+pub struct Lane {
+    subject: Rc<Subject>,
+    suspect: bool,
+    queue: VecDeque<Parcel>,
+    queue_bytes: usize,
+    /// The trip that is being loaded, by its number in the channel.
+    pub filling: Option<u64>,
+    /// Since when it has wanted a stream that the peer does not allow.
+    pub starved_since: Option<Instant>,
+    /// Trips that are not over.
+    pub trips_open: usize,
+    messages: u64,
+}
+
+// === impl LaneKey ===
+
+impl LaneKey {
+    /// The lane a parcel belongs on.
+    pub fn of(parcel: &Parcel) -> Self {
+        Self { subject: Rc::as_ptr(&parcel.subject).addr(), suspect: parcel.suspect }
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// The lane for parcels like this one.
+    pub fn for_parcel(parcel: &Parcel) -> Self {
+        Self {
+            subject: Rc::clone(&parcel.subject),
+            suspect: parcel.suspect,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            filling: None,
+            starved_since: None,
+            trips_open: 0,
+            messages: 0,
+        }
+    }
+
+    /// Puts a parcel behind the others.
+    pub fn enqueue(&mut self, parcel: Parcel) {
+        self.queue_bytes += parcel.bytes();
+        self.messages += u64::from(parcel.messages());
+        self.queue.push_back(parcel);
+    }
+
+    /// The next parcel to load.
+    pub fn next(&mut self) -> Option<Parcel> {
+        let parcel = self.queue.pop_front()?;
+        self.queue_bytes -= parcel.bytes();
+        Some(parcel)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Whether each parcel is a trip of its own.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// The head its trips open with.
+    ///
+    /// # Panics
+    /// When the backend's name cannot stand in a URI, which the plan does not allow.
+    pub fn head(&self, backend: &str) -> Request<()> {
+        let mut head = grpc::request_head(backend, self.subject.path)
+            .expect("endpoints and catalogue paths were checked when the plan was made");
+        if let Some(token) = &self.subject.authentication {
+            head.headers_mut().insert(grpc::AUTHENTICATION, token.clone());
+        }
+        head
+    }
+
+    /// Nothing waits and no trip is under way: the lane may go.
+    pub fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.trips_open == 0
+    }
+
+    /// What people are shown.
+    pub fn figures(&self) -> LaneFigures {
+        let context = self.subject.opening.as_ref().and_then(|opening| opening.value.as_deref()).unwrap_or_default();
+        LaneFigures {
+            method: self.subject.path,
+            context: String::from_utf8_lossy(context)
+                .chars()
+                .map(|shown| if shown.is_control() { '.' } else { shown })
+                .take(CONTEXT_SHOWN)
+                .collect(),
+            trips_open: self.trips_open,
+            queued_messages: self.queue.iter().map(|parcel| u64::from(parcel.messages())).sum(),
+            messages: self.messages,
+        }
+    }
+}

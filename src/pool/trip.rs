@@ -1,0 +1,264 @@
+//! A trip: one outbound gRPC stream from its first message to its answer.
+//!
+//! ```text
+//!   Filling ──close()──▶ Closing ──all sent──▶ Awaiting ──answer──▶ over: settled, or given back
+//! ```
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use crate::message::frames::Run;
+use crate::message::parcel::Parcel;
+use crate::wire::stream::{Break, Outflow};
+
+use super::TripSettings;
+use super::door::StreamSlot;
+use super::ledger::Ledger;
+
+/// Parcels from this size on are handed to the wire as they are; smaller ones are copied together, which is cheaper
+/// than a DATA frame each and frees the read buffers they came in.
+const COPY_BYTES_MAX: usize = 4 << 10;
+
+/// A trip that has had nothing to carry for this long is closed, so that its messages are answered for soon.
+const IDLE: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// One outbound stream and the messages on it.
+pub struct Trip {
+    outflow: Outflow,
+    phase: Phase,
+    ledger: Ledger,
+    /// Copied together and not yet cut off as a chunk.
+    loading: BytesMut,
+    /// The parcels in `loading`, and where.
+    loaded: Vec<(Parcel, Range<usize>)>,
+    /// Chunks the peer's window has no room for yet.
+    unsent: VecDeque<Bytes>,
+    unsent_bytes: usize,
+    messages: u64,
+    bytes: usize,
+    opened: Instant,
+    last_loaded: Instant,
+    sent_anything: bool,
+    awaited: bool,
+    reported_late: bool,
+    _slot: StreamSlot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Filling,
+    Closing { since: Instant },
+    Awaiting { since: Instant },
+}
+
+/// Whether the answer is in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It is.
+    InTime,
+    /// It is not; said once.
+    Late,
+    /// It is so late that the messages should go elsewhere.
+    Over,
+}
+
+// === impl Trip ===
+
+impl Trip {
+    /// A trip on a stream that has just been opened.
+    pub fn new(outflow: Outflow, slot: StreamSlot, now: Instant) -> Self {
+        Self {
+            outflow,
+            phase: Phase::Filling,
+            ledger: Ledger::default(),
+            loading: BytesMut::new(),
+            loaded: Vec::new(),
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            messages: 0,
+            bytes: 0,
+            opened: now,
+            last_loaded: now,
+            sent_anything: false,
+            awaited: false,
+            reported_late: false,
+            _slot: slot,
+        }
+    }
+
+    /// Loads a parcel; it is sent with the next [`Trip::pump`]. Messages reach the wire in the order they are loaded.
+    pub fn load(&mut self, parcel: Parcel, now: Instant) {
+        self.last_loaded = now;
+        self.awaited |= parcel.awaited;
+        let is_first = self.messages == 0;
+        self.messages += u64::from(parcel.messages());
+        self.bytes += parcel.bytes();
+        match parcel.subject.opening.as_ref().filter(|_| is_first) {
+            Some(opening) => {
+                let mut rest = parcel.run.clone();
+                let first = rest.take_front(usize::MAX, 1).and_then(|run| run.iter().next());
+                let first = first.expect("a parcel has a message");
+                // The sorter has read this message before; should it not parse after all, it goes as it is.
+                let opened = opening.open(&first).unwrap_or(first);
+                self.put_off(opened.framed().clone());
+                self.put_off(rest.bytes().clone());
+                self.ledger.enter(parcel);
+            }
+            None if parcel.bytes() > COPY_BYTES_MAX => {
+                self.cut_chunk();
+                self.put_off(parcel.run.bytes().clone());
+                self.ledger.enter(parcel);
+            }
+            None => {
+                let start = self.loading.len();
+                self.loading.extend_from_slice(parcel.run.bytes());
+                self.loaded.push((parcel, start..self.loading.len()));
+            }
+        }
+    }
+
+    /// Makes room for `bytes` more to be copied together.
+    pub fn expect(&mut self, bytes: usize) {
+        self.loading.reserve(bytes);
+    }
+
+    /// Sends what the peer's window has room for; answers how many bytes that was.
+    ///
+    /// # Errors
+    /// When the stream is gone. Its answer will say why.
+    pub fn pump(&mut self, now: Instant) -> Result<usize, Break> {
+        self.cut_chunk();
+        let mut sent = 0;
+        while let Some(chunk) = self.unsent.front_mut() {
+            self.outflow.want(self.unsent_bytes);
+            let room = self.outflow.room().min(chunk.len());
+            if room == 0 {
+                break;
+            }
+            let piece = chunk.split_to(room);
+            if chunk.is_empty() {
+                self.unsent.pop_front();
+            }
+            self.unsent_bytes -= room;
+            sent += room;
+            self.sent_anything = true;
+            self.outflow.send(piece)?;
+        }
+        if let (Phase::Closing { .. }, true) = (self.phase, self.unsent.is_empty()) {
+            self.phase = Phase::Awaiting { since: now };
+            self.outflow.half_close()?;
+        }
+        Ok(sent)
+    }
+
+    /// Whether it waits for the peer's window.
+    pub fn is_blocked(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Registers for the window to open; ready when it did, or when the stream is gone.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outflow.poll_room(cx).map(|_| ())
+    }
+
+    /// Nothing more is loaded; the stream is half-closed once all is sent.
+    pub fn close(&mut self, now: Instant) {
+        if self.phase == Phase::Filling {
+            self.phase = Phase::Closing { since: now };
+        }
+    }
+
+    /// Gives the stream up: the peer sees a cancelled call.
+    pub fn cancel(&mut self) {
+        self.outflow.cancel();
+    }
+
+    /// Whether it has carried as much as a trip may.
+    pub fn is_full(&self, settings: &TripSettings) -> bool {
+        self.messages >= u64::from(settings.messages_max) || self.bytes >= settings.bytes_max
+    }
+
+    /// Whether it should be closed though there is room: old, idle, or somebody waits for its answer.
+    pub fn is_due(&self, settings: &TripSettings, now: Instant) -> bool {
+        self.phase == Phase::Filling
+            && (self.awaited || now >= self.opened + settings.age_max || now >= self.last_loaded + IDLE)
+    }
+
+    /// Whether it may still be loaded.
+    pub fn is_filling(&self) -> bool {
+        self.phase == Phase::Filling
+    }
+
+    /// How the wait for the answer stands.
+    pub fn patience(&mut self, settings: &TripSettings, now: Instant) -> Patience {
+        let (Phase::Closing { since } | Phase::Awaiting { since }) = self.phase else {
+            return Patience::InTime;
+        };
+        if now >= since + settings.hard_deadline {
+            return Patience::Over;
+        }
+        if now >= since + settings.answer_deadline && !self.reported_late {
+            self.reported_late = true;
+            return Patience::Late;
+        }
+        Patience::InTime
+    }
+
+    /// How long ago it was half-closed; `None` before that, when an `OK` answers for nothing.
+    pub fn half_closed_for(&self, now: Instant) -> Option<std::time::Duration> {
+        match self.phase {
+            Phase::Awaiting { since } => Some(now - since),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer can have seen any message of it.
+    pub fn sent_anything(&self) -> bool {
+        self.sent_anything
+    }
+
+    /// Messages on it.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes the peer's window had no room for.
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    /// The trip is over; its ledger says what was on it.
+    pub fn into_ledger(mut self) -> Ledger {
+        self.cut_chunk();
+        self.ledger
+    }
+
+    /// Cuts what was copied together off as one chunk and lets its parcels point into it.
+    fn cut_chunk(&mut self) {
+        if self.loaded.is_empty() {
+            return;
+        }
+        let chunk = self.loading.split().freeze();
+        for (mut parcel, range) in self.loaded.drain(..) {
+            parcel.run = Run::of_framed(chunk.slice(range), parcel.messages());
+            self.ledger.enter(parcel);
+        }
+        self.put_off(chunk);
+    }
+
+    fn put_off(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.unsent_bytes += chunk.len();
+            self.unsent.push_back(chunk);
+        }
+    }
+}
