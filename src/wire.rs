@@ -4,5 +4,6 @@ pub mod client;
 pub mod compression;
 pub mod grpc;
 pub mod server;
+pub mod services;
 pub mod socket;
 pub mod stream;

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_at_the_limit() {
         let bomb = gzip(&vec![0; 10 << 20]);
-        assert!(bomb.len() < 20 << 10);
+        assert!(bomb.len() < 100 << 10);
         assert_eq!(Encoding::Gzip.inflate(&bomb, 1 << 20), Err(InflateError::Oversize(1 << 20)));
     }
 }

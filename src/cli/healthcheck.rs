@@ -1,0 +1,206 @@
+//! `switchyard healthcheck`: asks `/ready` once, for images that have no curl.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Asks a running gateway whether it is ready.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What to GET; plain http.
+    #[arg(long, env = "SWITCHYARD_HEALTHCHECK_URL", default_value = "http://127.0.0.1:1234/ready")]
+    pub url: String,
+    /// Seconds to wait for the whole answer (`2`, `0.5`, `2s`).
+    #[arg(long, default_value = "2s", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+/// Why the gateway does not count as ready.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// The URL is not one we can ask.
+    #[error("{0}: not a URL like http://127.0.0.1:1234/ready")]
+    Url(String),
+    /// Nobody answered, or not in HTTP.
+    #[error("{url}: {source}; does the gateway run, and is this its metrics port?")]
+    Io {
+        /// What was asked.
+        url: String,
+        /// What the socket said.
+        source: std::io::Error,
+    },
+    /// The deadline passed.
+    #[error("{url}: no answer in {deadline:?}")]
+    Late {
+        /// What was asked.
+        url: String,
+        /// How long we waited.
+        deadline: Duration,
+    },
+    /// An answer other than 2xx.
+    #[error("{status}: {reason}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The answer's first line.
+        reason: String,
+    },
+}
+
+/// An answer is a word or two; what is longer is not ours.
+const ANSWER_BYTES_MAX: u64 = 8 << 10;
+
+/// Asks once, prints one line, answers the exit code: 0 when ready, else 1.
+pub async fn run(args: &Args) -> u8 {
+    match ask(&args.url, args.timeout).await {
+        Ok(answer) => {
+            println!("{answer}");
+            0
+        }
+        Err(unready) => {
+            println!("{unready}");
+            1
+        }
+    }
+}
+
+/// The first line of a 2xx answer.
+///
+/// # Errors
+/// On everything else.
+pub async fn ask(url: &str, deadline: Duration) -> Result<String, Unready> {
+    let (authority, path) = split(url).ok_or_else(|| Unready::Url(url.to_owned()))?;
+    let answer = match timeout(deadline, exchange(&authority, path)).await {
+        Ok(answer) => answer.map_err(|source| Unready::Io { url: url.to_owned(), source })?,
+        Err(_) => return Err(Unready::Late { url: url.to_owned(), deadline }),
+    };
+    let (status, line) = read(&answer).ok_or_else(|| Unready::Io {
+        url: url.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "the answer is not HTTP"),
+    })?;
+    if (200..300).contains(&status) { Ok(line) } else { Err(Unready::Status { status, reason: line }) }
+}
+
+/// `host:port` and path of an http URL; the port defaults to 80, the path to `/`.
+fn split(url: &str) -> Option<(String, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if authority.is_empty() || authority.contains('@') || !is_plain(rest) {
+        return None;
+    }
+    // The last colon is the port's unless it stands inside an IPv6 address, which ends with a bracket.
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    Some((authority, if path.is_empty() { "/" } else { path }))
+}
+
+async fn exchange(authority: &str, path: &str) -> std::io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(authority).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: switchyard-healthcheck\r\nconnection: close\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The status and the body's first line, without control characters.
+fn read(answer: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let line = body.lines().next().unwrap_or_default();
+    Some((status, line.chars().filter(|it| !it.is_control()).take(200).collect()))
+}
+
+/// `2`, `0.5` or `2s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.strip_suffix('s')
+        .unwrap_or(text)
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or_else(|| format!("`{text}` is not a number of seconds above 0, like 2 or 0.5"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// A port that says `answer` to its first caller, or nothing.
+    async fn port(answer: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/ready", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = socket.read(&mut request).await.unwrap();
+            if answer.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn ready_is_an_exit_of_0() {
+        let url = port("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nready\n").await;
+        assert_eq!(run(&Args { url, timeout: SOON }).await, 0);
+    }
+
+    #[tokio::test]
+    async fn draining_is_an_exit_of_1_and_says_why() {
+        let answer = "HTTP/1.1 503 Service Unavailable\r\n\r\ndraining: SIGTERM\x1b\n";
+        let error = ask(&port(answer).await, SOON).await.unwrap_err();
+        assert_eq!(error.to_string(), "503: draining: SIGTERM");
+        let url = port(answer).await;
+        assert_eq!(run(&Args { url, timeout: SOON }).await, 1);
+    }
+
+    #[tokio::test]
+    async fn silence_and_noise_are_not_ready() {
+        let silent = ask(&port("").await, Duration::from_millis(50)).await;
+        assert!(matches!(silent, Err(Unready::Late { .. })), "{silent:?}");
+        let noise = ask(&port("SSH-2.0-OpenSSH\r\n").await, SOON).await;
+        assert!(matches!(noise, Err(Unready::Io { .. })), "{noise:?}");
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        assert_eq!(split("http://127.0.0.1:1234/ready"), Some(("127.0.0.1:1234".to_owned(), "/ready")));
+        assert_eq!(split("http://gateway"), Some(("gateway:80".to_owned(), "/")));
+        assert_eq!(split("http://[::1]/live"), Some(("[::1]:80".to_owned(), "/live")));
+        assert_eq!(split("http://[::1]:1234/live"), Some(("[::1]:1234".to_owned(), "/live")));
+        for url in ["https://a/", "http://", "http:///x", "127.0.0.1:1234", "http://a/\r\nx: y", "http://u@a/"] {
+            assert_eq!(split(url), None, "{url:?}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_number_of_seconds() {
+        for (text, millis) in [("2", 2000), ("0.5", 500), ("2s", 2000)] {
+            let program = Program::try_parse_from(["healthcheck", "--timeout", text]).unwrap();
+            assert_eq!(program.args.timeout, Duration::from_millis(millis));
+        }
+        for text in ["", "s", "-1", "0", "NaN", "inf", "two"] {
+            assert!(seconds(text).is_err(), "{text:?}");
+        }
+    }
+}
