@@ -1,0 +1,3 @@
+//! The commands of the `switchyard` program, one file each.
+
+pub mod check;
