@@ -1,8 +1,8 @@
 //! What the operator wrote becomes what will run: a file and flags in, a sound plan or every problem at once out.
 //!
-//! The road is one way: [`file`] reads the YAML into a tree in which everything knows its place, `section` reads settings
-//! out of it with the bounds of [`keys`], `draft` gathers them, `sound` looks at them together, [`plan`] is the result.
-//! Nothing on the road stops at a mistake: it is noted as a [`Problem`], the default is taken, and reading goes on.
+//! The road is one way: `file` reads the YAML into a tree in which everything knows its place, `section` reads settings
+//! out of it with the bounds of `keys`, `draft` gathers them, `sound` looks at them together, `plan` is the result.
+//! Nothing on the road stops at a mistake: it is noted as a `Problem`, the default is taken, and reading goes on.
 //! The one exception is text that is no YAML at all, of which the parser can name only the first fault.
 
 use std::collections::HashMap;

@@ -91,3 +91,64 @@ fn tally(problems: &[Problem]) -> String {
         warnings => format!("{}, {}", said(errors, "error"), said(warnings, "warning")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Exit code, stdout and stderr of a check of this text.
+    fn checked(test: &str, text: &str, json: bool) -> (u8, String, String) {
+        let file = std::env::temp_dir().join(format!("switchyard-check-{}-{test}.yaml", std::process::id()));
+        fs::write(&file, text).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = Args { file: file.clone(), json, overrides: Overrides::default() };
+        let code = check(&args, false, &mut out, &mut err).unwrap();
+        fs::remove_file(&file).unwrap();
+        let shown = |bytes| String::from_utf8(bytes).unwrap().replace(&file.display().to_string(), "FILE");
+        (code, shown(out), shown(err))
+    }
+
+    #[test]
+    fn a_sound_file_exits_0_with_one_line() {
+        let (code, out, err) = checked("sound", "to: a:1,b:1,c:1", false);
+        let line = "FILE is sound: 3 listeners, 1 pool (3 backends), 256MiB of memory\n";
+        assert_eq!((code, out.as_str(), err.as_str()), (0, line, ""));
+    }
+
+    #[test]
+    fn a_warning_is_printed_and_the_file_still_sound() {
+        let (code, out, err) = checked("warning", "to: a:1\npool: {balance: hash}", false);
+        assert_eq!(code, 0);
+        assert!(out.starts_with("FILE is sound: "), "{out}");
+        assert!(err.starts_with("FILE:2:17: warning: pool.balance: "), "{err}");
+    }
+
+    #[test]
+    fn an_unsound_file_exits_1_with_every_problem_and_a_tally() {
+        let (code, out, err) = checked("unsound", "to: a\nworkers: x", false);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("FILE:1:5: error: to: ") && err.contains("FILE:2:10: error: workers: "), "{err}");
+        assert!(err.ends_with("FILE is not sound: 2 errors\n"), "{err}");
+    }
+
+    #[test]
+    fn json_holds_the_verdict_and_the_problems() {
+        let (code, out, err) = checked("json", "to: a", true);
+        let expected = json!({
+            "file": "FILE", "sound": false, "summary": null,
+            "problems": [{
+                "severity": "error", "file": "FILE", "line": 1, "column": 5, "key": "to",
+                "what": "\"a\" has no port", "mend": "write a:11800"
+            }]
+        });
+        assert_eq!((code, serde_json::from_str(&out).unwrap(), err.as_str()), (1, expected, ""));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_exits_2() {
+        let args = Args { file: "no/such/file.yaml".into(), json: false, overrides: Overrides::default() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        assert_eq!(check(&args, false, &mut out, &mut err).unwrap(), 2);
+        assert!(String::from_utf8(err).unwrap().starts_with("error: cannot read no/such/file.yaml: "));
+    }
+}

@@ -69,10 +69,10 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, Mistake> {
     Ok(Endpoint { host: host_name(host).ok_or_else(|| not_a_host(host))?, port })
 }
 
-/// Whether two addresses cannot both be listened on: one port, and one IP address or a wildcard.
+/// Whether two addresses cannot both be listened on.
 pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    // Port 0 is a different free port each time. `[::]` takes IPv4 as well on Linux.
-    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    // Port 0 is a different free port each time.
+    a.port() == b.port() && a.port() != 0 && (covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
 }
 
 /// Whether a backend's address is surely the listener's own.
@@ -84,8 +84,14 @@ pub(super) fn is_self(listener: SocketAddr, backend: &Endpoint) -> bool {
             Err(_) => return false,
         },
     };
-    let reaches = backend_ip.is_loopback() || backend_ip.is_unspecified();
-    backend.port == listener.port() && (backend_ip == listener.ip() || (listener.ip().is_unspecified() && reaches))
+    // A wildcard also takes this machine's other addresses, which cannot be told from others' here.
+    let ours = backend_ip == listener.ip() || backend_ip.is_loopback() || backend_ip.is_unspecified();
+    backend.port == listener.port() && ours && covers(listener.ip(), backend_ip)
+}
+
+/// Whether a listener on `ip` takes what is sent to `other`. `[::]` takes IPv4 as well, as Linux has it.
+fn covers(ip: IpAddr, other: IpAddr) -> bool {
+    ip == other || (ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4()))
 }
 
 /// The host as it will be known: IP addresses in their one spelling, names in lower case; `None` when it is neither.
@@ -160,7 +166,9 @@ mod tests {
     fn a_wildcard_takes_the_port_from_every_other_address() {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         assert!(collide(address("0.0.0.0:1"), address("127.0.0.1:1")));
+        assert!(collide(address("127.0.0.1:1"), address("[::]:1")));
         assert!(!collide(address("127.0.0.2:1"), address("127.0.0.1:1")));
+        assert!(!collide(address("0.0.0.0:1"), address("[::1]:1")));
         assert!(!collide(address("0.0.0.0:0"), address("0.0.0.0:0")));
     }
 }

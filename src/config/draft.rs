@@ -235,7 +235,7 @@ fn relay(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<RelayMethod> {
                 let section = Section::item(item, "relay", index, findings);
                 if !members.iter().any(|(key, _)| key.value == "path") {
                     let mistake = Mistake::new("has no path", "write `path: /my.pkg.Service/Method`");
-                    findings.error(findings.place(item.referenced), &section.key("path"), mistake);
+                    findings.error(findings.place(item.referenced), &format!("relay[{index}]"), mistake);
                 }
                 let flow = section.word("flow", keys::FLOW, findings).map(|word| keys::FLOW[word]);
                 (section.read("path", findings, method), flow)

@@ -2,7 +2,7 @@
 //!
 //! Serde's derived structs stop at the first unknown key or wrong type. A tree takes everything, so that all mistakes can be
 //! told at once; serde-saphyr still does the YAML: syntax, anchors, limits, and `${VAR:-default}` after parsing, so that a
-//! variable's value can never add a key. This file is the only one that knows the parser.
+//! variable's value can never add a key. This file is the parser's only caller.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -3,7 +3,7 @@
 use super::unit::{Bounds, Unit};
 
 /// One setting of the file.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// Its path, dots between the groups.
     pub path: &'static str,
@@ -12,7 +12,7 @@ pub struct Key {
 }
 
 /// What a setting takes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// Other settings.
     Group,
