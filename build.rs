@@ -1,1 +1,3 @@
+//! Nothing to do yet; the protobuf definitions are compiled here once they land.
+
 fn main() {}

@@ -1,3 +1,4 @@
-//! The command line: one file per subcommand.
+//! The commands of the `switchyard` program, one file each.
 
+pub mod check;
 pub mod healthcheck;

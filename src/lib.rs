@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod config;
 pub mod listener;
 pub mod message;
 pub mod metrics;

@@ -1,0 +1,70 @@
+//! What the operator wrote becomes what will run: a file and flags in, a sound plan or every problem at once out.
+//!
+//! The road is one way: `file` reads the YAML into a tree in which everything knows its place, `section` reads settings
+//! out of it with the bounds of `keys`, `draft` gathers them, `sound` looks at them together, `plan` is the result.
+//! Nothing on the road stops at a mistake: it is noted as a `Problem`, the default is taken, and reading goes on.
+//! The one exception is text that is no YAML at all, of which the parser can name only the first fault.
+
+use std::collections::HashMap;
+
+mod address;
+mod draft;
+mod file;
+pub mod keys;
+mod nearest;
+mod overrides;
+mod plan;
+mod problem;
+mod section;
+mod sound;
+pub mod unit;
+
+pub use overrides::Overrides;
+pub use plan::{Log, LogFormat, Plan, RelayMethod};
+pub use problem::{Place, Problem, Severity};
+
+use problem::Findings;
+
+/// Reads a config file's `text`; flags win over it. `${VAR:-default}` is filled from the process's environment.
+///
+/// # Errors
+/// Every problem found, in the file's order. Warnings alone are no error: they come beside the plan.
+pub fn load(text: &str, source_name: &str, overrides: &Overrides) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
+    // vars_os, because vars() panics at a variable that is not UTF-8; such a variable counts as unset.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    load_with(text, source_name, overrides, variables)
+}
+
+/// As [`load`], with the variables given instead of taken from the environment.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    text: &str,
+    source_name: &str,
+    overrides: &Overrides,
+    variables: HashMap<String, String>,
+) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
+    let mut findings = Findings::new(source_name, text);
+    let tree = file::read(text, variables, &mut findings);
+    if let Some(tree) = tree {
+        let mut draft = draft::read(&tree, &mut findings);
+        overrides.apply(&mut draft, &mut findings);
+        let plan = draft.into_plan();
+        sound::check(&plan, &mut findings);
+        return findings.verdict().map(|warnings| (plan, warnings));
+    }
+    Err(findings.into_problems())
+}
+
+impl Plan {
+    /// The plan of flags alone, everything else at its default: `switchyard run --to a:11800,b:11800`.
+    ///
+    /// # Errors
+    /// Every problem found in the flags.
+    pub fn from_flags(overrides: &Overrides) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
+        load_with("", "", overrides, HashMap::new())
+    }
+}

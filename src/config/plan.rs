@@ -1,0 +1,140 @@
+//! What will run: every setting resolved and known to go together with the others.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::unit::show_size;
+use crate::message::flow::Flow;
+use crate::pool::Policy;
+use crate::{listener, pool};
+
+/// Everything the gateway is started with. Made by [`super::load`] and [`Plan::from_flags`] only, which give none that is unsound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The ports for agents; at least one, no two alike.
+    pub listeners: Vec<listener::Settings>,
+    /// What any one peer may ask.
+    pub limits: listener::Limits,
+    /// When a call is answered.
+    pub reply: listener::Reply,
+    /// Where messages go.
+    pub pool: pool::Settings,
+    /// The budget: bytes that messages may take in memory, all together.
+    pub memory_bytes: usize,
+    /// Methods relayed whole besides those of the catalogue.
+    pub relay: Vec<RelayMethod>,
+    /// Where Prometheus scrapes, if anywhere.
+    pub prometheus: Option<SocketAddr>,
+    /// Where the admin page is, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// How long a stop may take.
+    pub drain_deadline: Duration,
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// What is logged and how.
+    pub log: Log,
+}
+
+/// A method relayed whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayMethod {
+    /// Its exact path, `/pkg.Service/Method`.
+    pub path: String,
+    /// The flow its calls belong to.
+    pub flow: Flow,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or levels by module as `info,switchyard=debug`.
+    pub level: String,
+    /// What a line looks like.
+    pub format: LogFormat,
+}
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Backends named in the banner; of more, the number is told.
+const BACKENDS_SHOWN: usize = 6;
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl Plan {
+    /// The lines a start prints: ports and their flows, backends, budget. Fewer than ten.
+    pub fn describe(&self) -> Vec<String> {
+        let port =
+            |name: &str, address: SocketAddr, what: &str| format!("{name:<12} {:<21} {what}", address.to_string());
+        let mut lines: Vec<String> = self
+            .listeners
+            .iter()
+            .map(|listener| match listener.only {
+                None => port(listener.name, listener.address, "every flow"),
+                Some(flow) => port(listener.name, listener.address, &format!("{} only", flow.name().replace('_', " "))),
+            })
+            .collect();
+        lines.extend(self.prometheus.map(|address| port("prometheus", address, "/metrics /ready /live")));
+        lines.extend(self.admin.map(|address| port("admin", address, "/snapshot /ready /live")));
+        let endpoints = &self.pool.endpoints;
+        let shown: Vec<String> = endpoints.iter().take(BACKENDS_SHOWN).map(ToString::to_string).collect();
+        let more = match endpoints.len().saturating_sub(BACKENDS_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let balance = match self.pool.balance {
+            Policy::LeastLoad => "least_load",
+            Policy::RoundRobin => "round_robin",
+            Policy::Hash => "hash",
+        };
+        lines.push(format!(
+            "{:<12} {} by {balance}: {}{more}",
+            "pool",
+            count(endpoints.len(), "backend"),
+            shown.join(", ")
+        ));
+        lines.push(format!(
+            "{:<12} {} for messages of up to {}, {}",
+            "memory",
+            show_size(self.memory_bytes),
+            show_size(self.limits.message_bytes_max),
+            count(self.workers, "worker"),
+        ));
+        lines.push(match self.reply {
+            listener::Reply::Received => format!("{:<12} OK once received", "reply"),
+            listener::Reply::Delivered => format!("{:<12} OK once delivered", "reply"),
+        });
+        lines
+    }
+
+    /// One line for `check`: `3 listeners, 1 pool (3 backends), 256MiB of memory`.
+    pub fn summary(&self) -> String {
+        let mut summary = format!(
+            "{}, 1 pool ({}), {} of memory",
+            count(self.listeners.len(), "listener"),
+            count(self.pool.endpoints.len(), "backend"),
+            show_size(self.memory_bytes),
+        );
+        if !self.relay.is_empty() {
+            summary.push_str(&format!(", {} relayed besides", count(self.relay.len(), "method")));
+        }
+        summary
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
