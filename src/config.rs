@@ -20,7 +20,7 @@ mod sound;
 pub mod unit;
 
 pub use overrides::Overrides;
-pub use plan::{Log, LogFormat, Plan, RelayMethod};
+pub use plan::{Log, LogFormat, Plan};
 pub use problem::{Place, Problem, Severity};
 
 use problem::Findings;

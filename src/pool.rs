@@ -72,6 +72,8 @@ pub struct Load {
     held: Cell<usize>,
     /// Entrusted and not loaded onto a trip yet.
     waiting: Cell<usize>,
+    /// The same in messages, for people.
+    waiting_messages: Cell<u64>,
     /// Entrusted lately; shrinks by a tenth every [`COOLING`], so it is about what the last second brought.
     recent: Cell<u64>,
     /// It allows no stream at all and something has waited for one too long.
@@ -246,10 +248,10 @@ impl Pool {
     }
 
     fn entrust(self: &Rc<Self>, member: usize, parcel: Parcel) {
-        let (load, bytes) = (self.load(member), parcel.bytes());
-        load.held.set(load.held.get() + bytes);
-        load.waiting.set(load.waiting.get() + bytes);
-        load.recent.set(load.recent.get() + bytes as u64);
+        let load = self.load(member);
+        load.held.set(load.held.get() + parcel.bytes());
+        load.recent.set(load.recent.get() + parcel.bytes() as u64);
+        load.wait(&parcel);
         self.door(member, parcel.subject.flow).entrust(parcel);
     }
 
@@ -271,6 +273,13 @@ impl Pool {
         doors.push(Rc::clone(&door));
         tokio::task::spawn_local(Channel::run(Rc::clone(self), member, Rc::clone(&door)));
         door
+    }
+
+    /// Somebody waits for the answers of what was taken for this flow.
+    pub fn hurry(&self, flow: Flow) {
+        for member in &self.members {
+            member.doors[flow.index()].borrow().iter().for_each(|door| door.hurry());
+        }
     }
 
     /// From now on trips are closed as soon as they are loaded.
@@ -317,9 +326,9 @@ impl Pool {
         waiting + self.doors().map(|(_, door)| door.held_messages()).sum::<u64>()
     }
 
-    /// Bytes that wait for each backend, not yet loaded onto a trip.
-    pub fn waiting_bytes(&self) -> Vec<usize> {
-        self.members.iter().map(|member| member.load.waiting.get()).collect()
+    /// Messages that wait for each backend, not yet loaded onto a trip.
+    pub fn waiting_messages(&self) -> Vec<u64> {
+        self.members.iter().map(|member| member.load.waiting_messages.get()).collect()
     }
 
     /// What the lanes were doing in the last second, with the backend each belongs to.
@@ -374,6 +383,18 @@ impl Candidates for Usable<'_> {
 // === impl Load ===
 
 impl Load {
+    /// A parcel has been entrusted and is not on a trip yet.
+    fn wait(&self, parcel: &Parcel) {
+        self.waiting.set(self.waiting.get() + parcel.bytes());
+        self.waiting_messages.set(self.waiting_messages.get() + u64::from(parcel.messages()));
+    }
+
+    /// A parcel waits no longer.
+    fn wait_over(&self, parcel: &Parcel) {
+        self.waiting.set(self.waiting.get() - parcel.bytes());
+        self.waiting_messages.set(self.waiting_messages.get() - u64::from(parcel.messages()));
+    }
+
     fn cool(&self) {
         self.recent.set(self.recent.get() - self.recent.get() / 10);
     }

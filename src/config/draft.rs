@@ -5,13 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use super::file::{Node, Shape};
-use super::plan::{Log, LogFormat, Plan, RelayMethod};
+use super::plan::{Log, LogFormat, Plan};
 use super::problem::{Findings, Mistake, Place};
 use super::section::{Section, empty, scalar};
 use super::{address, keys};
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
 use crate::pool::{self, Endpoint, Policy, TripSettings};
+use crate::route::RelayMethod;
 
 /// What is known before the flags have been looked at.
 pub(super) struct Draft {

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::unit::show_size;
-use crate::message::flow::Flow;
 use crate::pool::Policy;
+use crate::route::RelayMethod;
 use crate::{listener, pool};
 
 /// Everything the gateway is started with. Made by [`super::load`] and [`Plan::from_flags`] only, which give none that is unsound.
@@ -33,15 +33,6 @@ pub struct Plan {
     pub workers: usize,
     /// What is logged and how.
     pub log: Log,
-}
-
-/// A method relayed whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayMethod {
-    /// Its exact path, `/pkg.Service/Method`.
-    pub path: String,
-    /// The flow its calls belong to.
-    pub flow: Flow,
 }
 
 /// What is logged and how.

@@ -53,6 +53,8 @@ pub struct Frames {
     chunks: VecDeque<Bytes>,
     /// The message that straddles chunks; empty when there is none.
     partial: BytesMut,
+    /// An error behind whole messages, which come out first.
+    broken: Option<FrameError>,
 }
 
 /// Counts the messages of a byte stream that is passed on as it is.
@@ -104,7 +106,7 @@ impl Counter {
 impl Frames {
     /// A reader that refuses messages whose body is over `message_bytes_max` bytes.
     pub fn new(message_bytes_max: usize) -> Self {
-        Self { message_bytes_max, chunks: VecDeque::new(), partial: BytesMut::new() }
+        Self { message_bytes_max, chunks: VecDeque::new(), partial: BytesMut::new(), broken: None }
     }
 
     /// Takes the next chunk of the stream. Empty chunks are fine.
@@ -114,11 +116,15 @@ impl Frames {
         }
     }
 
-    /// The next run of whole messages, or `None` when more bytes are needed.
+    /// The next run of whole messages, or `None` when more bytes are needed. Whole messages before an error come out
+    /// before it does.
     ///
     /// # Errors
     /// After an error the reader is at no message border any more: end the call.
     pub fn next_run(&mut self) -> Result<Option<Run>, FrameError> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
         while let Some(mut chunk) = self.chunks.pop_front() {
             if !self.partial.is_empty() {
                 let whole = self.complete_partial(&mut chunk)?;
@@ -130,7 +136,7 @@ impl Frames {
                     None => continue,
                 }
             }
-            let (length, messages, compressed) = whole_messages(&chunk, self.message_bytes_max)?;
+            let (length, messages, compressed) = self.whole_messages(&chunk)?;
             let run = chunk.split_to(length);
             if !chunk.is_empty() {
                 self.partial.extend_from_slice(&chunk);
@@ -152,6 +158,30 @@ impl Frames {
         self.partial.len()
     }
 
+    /// Bytes and number of the whole messages at the start of `chunk`, and whether any is compressed.
+    fn whole_messages(&mut self, chunk: &[u8]) -> Result<(usize, u32, bool), FrameError> {
+        let (mut at, mut messages, mut flags) = (0, 0, 0);
+        loop {
+            let body = match announced(&chunk[at..], self.message_bytes_max) {
+                Ok(Some(body)) => body,
+                Ok(None) => break,
+                Err(error) if messages == 0 => return Err(error),
+                Err(error) => {
+                    self.broken = Some(error);
+                    break;
+                }
+            };
+            let end = at + PREFIX_BYTES + body;
+            if end > chunk.len() {
+                break;
+            }
+            flags |= chunk[at];
+            at = end;
+            messages += 1;
+        }
+        Ok((at, messages, flags == 1))
+    }
+
     /// Moves bytes from `chunk` to the straddling message; answers it once it is whole.
     fn complete_partial(&mut self, chunk: &mut Bytes) -> Result<Option<Run>, FrameError> {
         let missing = PREFIX_BYTES.saturating_sub(self.partial.len()).min(chunk.len());
@@ -169,21 +199,6 @@ impl Frames {
         let compressed = bytes[0] == 1;
         Ok(Some(Run { bytes, messages: 1, compressed }))
     }
-}
-
-/// Bytes and number of the whole messages at the start of `chunk`, and whether any is compressed.
-fn whole_messages(chunk: &[u8], limit: usize) -> Result<(usize, u32, bool), FrameError> {
-    let (mut at, mut messages, mut flags) = (0, 0, 0);
-    while let Some(body) = announced(&chunk[at..], limit)? {
-        let end = at + PREFIX_BYTES + body;
-        if end > chunk.len() {
-            break;
-        }
-        flags |= chunk[at];
-        at = end;
-        messages += 1;
-    }
-    Ok((at, messages, flags == 1))
 }
 
 /// The body length a prefix announces, or `None` when the prefix itself is not whole.
@@ -403,6 +418,16 @@ mod tests {
         let mut frames = Frames::new(1000);
         frames.push(Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]));
         assert_eq!(frames.next_run(), Err(FrameError::Oversize { announced: 0xffff_ffff, limit: 1000 }));
+    }
+
+    #[test]
+    fn whole_messages_before_an_error_come_out_before_it() {
+        let mut frames = Frames::new(1000);
+        let mut stream = wire(&[vec![1; 10], vec![2; 10]]);
+        stream.extend([9, 9, 9, 9, 9]);
+        frames.push(stream.into());
+        assert_eq!(frames.next_run().unwrap().unwrap().messages(), 2);
+        assert_eq!(frames.next_run(), Err(FrameError::BadFlag(9)));
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub struct Parcel {
     pub ticket: Ticket,
     /// Answers for the memory.
     pub permit: Permit,
-    /// A call waits for the answer, so its trip should not wait to fill.
-    pub awaited: bool,
     /// Set once a backend has refused a trip these messages were on: one of them may be what it refused, so from
     /// then on they travel alone.
     pub suspect: bool,
@@ -86,7 +84,6 @@ impl Parcel {
                 key: self.key,
                 ticket: self.ticket.split(1),
                 permit: self.permit.split(cost),
-                awaited: self.awaited,
                 suspect: true,
                 refused_by: 0,
             }

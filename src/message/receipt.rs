@@ -16,6 +16,8 @@ pub struct Books {
     held: Cell<u64>,
     lost: [Cell<u64>; LostReason::ALL.len()],
     possible_duplicates: Cell<u64>,
+    /// The drain deadline has passed: what is dropped now is lost to that, not to a defect.
+    is_shutting_down: Cell<bool>,
     totals: metrics::Totals,
 }
 
@@ -65,6 +67,7 @@ impl Books {
             held: Cell::default(),
             lost: Default::default(),
             possible_duplicates: Cell::default(),
+            is_shutting_down: Cell::default(),
             totals: metrics::Totals::resolve(),
         })
     }
@@ -84,6 +87,11 @@ impl Books {
     pub fn sent_again(&self, messages: u64) {
         self.possible_duplicates.set(self.possible_duplicates.get() + messages);
         self.totals.possible_duplicates.increment(messages);
+    }
+
+    /// The drain deadline has passed: tickets dropped from now on are lost to the shutdown.
+    pub fn shut_down(&self) {
+        self.is_shutting_down.set(true);
     }
 
     fn receive(&self, messages: u64) {
@@ -195,6 +203,12 @@ impl Ticket {
         Ticket { call: Rc::clone(&self.call), messages }
     }
 
+    /// Takes the messages of another ticket of the same call into this one.
+    pub fn merge(&mut self, mut other: Ticket) {
+        debug_assert!(Rc::ptr_eq(&self.call, &other.call), "tickets of different calls never merge");
+        self.messages += std::mem::take(&mut other.messages);
+    }
+
     fn give_up(&mut self, reason: LostReason) {
         let messages = u64::from(std::mem::take(&mut self.messages));
         if messages == 0 {
@@ -208,7 +222,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.give_up(LostReason::Unsettled);
+        let is_shutting_down = self.call.books.is_shutting_down.get();
+        self.give_up(if is_shutting_down { LostReason::Shutdown } else { LostReason::Unsettled });
     }
 }
 

@@ -129,6 +129,9 @@ impl Channel {
             self.load_lanes(now);
             self.open_calls();
         }
+        if self.door.take_hurry() {
+            self.close_trips(now, |_| true);
+        }
         self.poll_blocked(cx, now);
         self.poll_tick(cx, now);
         if let Poll::Ready(lost) = self.connection.poll(cx) {
@@ -208,7 +211,7 @@ impl Channel {
             let (messages, bytes) = (trip.messages(), trip.bytes());
             trip.expect(lane.queue_bytes().min(settings.trip.bytes_max));
             while let Some(parcel) = lane.next() {
-                load.waiting.set(load.waiting.get() - parcel.bytes());
+                load.wait_over(&parcel);
                 trip.load(parcel, now);
                 if trip.is_full(&settings.trip) || lane.is_suspect() {
                     trip.close(now);
@@ -380,24 +383,17 @@ impl Channel {
     fn look_at_ages(&mut self, now: Instant) {
         let pool = Rc::clone(&self.pool);
         let settings = &pool.settings().trip;
+        self.close_trips(now, |trip| trip.is_due(settings, now) || pool.is_draining());
         let numbers: Vec<u64> = self.trips.keys().copied().collect();
         for number in numbers {
-            let Some((key, trip)) = self.trips.get_mut(&number) else { continue };
-            if trip.is_due(settings, now) || (pool.is_draining() && trip.is_filling()) {
-                trip.close(now);
-                if let Some(lane) = self.lanes.get_mut(key) {
-                    lane.filling = None;
-                }
-                self.pump(number, now);
-            } else {
-                match trip.patience(settings, now) {
-                    Patience::InTime => {}
-                    Patience::Late => pool.backend(self.member).late(),
-                    Patience::Over => {
-                        trip.cancel();
-                        let late = Break::new(BreakKind::Reset, "no answer before the hard deadline");
-                        self.trip_over(number, Err(late), now);
-                    }
+            let Some((_, trip)) = self.trips.get_mut(&number) else { continue };
+            match trip.patience(settings, now) {
+                Patience::InTime => {}
+                Patience::Late => pool.backend(self.member).late(),
+                Patience::Over => {
+                    trip.cancel();
+                    let late = Break::new(BreakKind::Reset, "no answer before the hard deadline");
+                    self.trip_over(number, Err(late), now);
                 }
             }
         }
@@ -409,6 +405,20 @@ impl Channel {
         }
         self.lanes.retain(|_, lane| !lane.is_done());
         self.door.show_lanes(self.lanes.values().take(LANES_SHOWN).map(Lane::figures).collect());
+    }
+
+    /// Closes the trips that are filling and of which this holds; their lanes open others when they need them.
+    fn close_trips(&mut self, now: Instant, holds: impl Fn(&Trip) -> bool) {
+        let filling: Vec<(LaneKey, u64)> =
+            self.lanes.iter().filter_map(|(key, lane)| lane.filling.map(|number| (*key, number))).collect();
+        for (key, number) in filling {
+            let Some((_, trip)) = self.trips.get_mut(&number).filter(|(_, trip)| holds(trip)) else { continue };
+            trip.close(now);
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.filling = None;
+            }
+            self.pump(number, now);
+        }
     }
 
     /// The peer is going away: nothing new begins here, what has not begun goes elsewhere.
@@ -479,7 +489,7 @@ fn give_back_inbox(pool: &Rc<Pool>, member: usize, door: &Door) {
 fn give_back_unloaded(pool: &Rc<Pool>, member: usize, door: &Door, parcels: Vec<Parcel>) {
     let load = pool.load(member);
     for parcel in &parcels {
-        load.waiting.set(load.waiting.get() - parcel.bytes());
+        load.wait_over(parcel);
         load.held.set(load.held.get() - parcel.bytes());
         door.let_go(u64::from(parcel.messages()));
     }

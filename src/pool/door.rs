@@ -22,6 +22,8 @@ pub struct Door {
     channel: RefCell<Option<Waker>>,
     /// Set by the channel while its linger timer runs: it need not be woken for a little more.
     lingering: Cell<bool>,
+    /// Somebody waits for answers: trips are closed rather than filled.
+    hurried: Cell<bool>,
     /// The peer allows no further stream and something waits for one.
     starved: Cell<bool>,
     /// The channel takes nothing more.
@@ -89,6 +91,7 @@ impl Door {
             inbox_bytes: Cell::default(),
             channel: RefCell::default(),
             lingering: Cell::default(),
+            hurried: Cell::default(),
             starved: Cell::default(),
             closed: Cell::default(),
             held_messages: Cell::default(),
@@ -104,6 +107,14 @@ impl Door {
         self.inbox_bytes.set(self.inbox_bytes.get() + parcel.bytes());
         self.inbox.borrow_mut().push_back(Errand::Parcel(parcel));
         if !self.lingering.get() || self.is_gathered() {
+            self.wake();
+        }
+    }
+
+    /// Asks for the answers of all that was entrusted: open trips are closed at the next write.
+    pub fn hurry(&self) {
+        self.hurried.set(true);
+        if !self.lingering.get() {
             self.wake();
         }
     }
@@ -184,6 +195,11 @@ impl Door {
 
     pub(super) fn set_lingering(&self, lingering: bool) {
         self.lingering.set(lingering);
+    }
+
+    /// Whether trips should be closed now; asking answers it.
+    pub(super) fn take_hurry(&self) -> bool {
+        !self.lingering.get() && self.hurried.replace(false)
     }
 
     pub(super) fn is_lingering(&self) -> bool {

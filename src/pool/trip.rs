@@ -43,7 +43,6 @@ pub struct Trip {
     opened: Instant,
     last_loaded: Instant,
     sent_anything: bool,
-    awaited: bool,
     reported_late: bool,
     _slot: StreamSlot,
 }
@@ -84,7 +83,6 @@ impl Trip {
             opened: now,
             last_loaded: now,
             sent_anything: false,
-            awaited: false,
             reported_late: false,
             _slot: slot,
         }
@@ -93,7 +91,6 @@ impl Trip {
     /// Loads a parcel; it is sent with the next [`Trip::pump`]. Messages reach the wire in the order they are loaded.
     pub fn load(&mut self, parcel: Parcel, now: Instant) {
         self.last_loaded = now;
-        self.awaited |= parcel.awaited;
         let is_first = self.messages == 0;
         self.messages += u64::from(parcel.messages());
         self.bytes += parcel.bytes();
@@ -182,10 +179,9 @@ impl Trip {
         self.messages >= u64::from(settings.messages_max) || self.bytes >= settings.bytes_max
     }
 
-    /// Whether it should be closed though there is room: old, idle, or somebody waits for its answer.
+    /// Whether it should be closed though there is room: it is old, or has had nothing to carry for a while.
     pub fn is_due(&self, settings: &TripSettings, now: Instant) -> bool {
-        self.phase == Phase::Filling
-            && (self.awaited || now >= self.opened + settings.age_max || now >= self.last_loaded + IDLE)
+        self.phase == Phase::Filling && (now >= self.opened + settings.age_max || now >= self.last_loaded + IDLE)
     }
 
     /// Whether it may still be loaded.

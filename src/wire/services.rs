@@ -104,6 +104,12 @@ impl Services {
         }
     }
 
+    /// Serves a call whose path belongs to one of the services; see [`Services::serve`].
+    pub fn answer(&self, call: super::server::Call) -> impl Future<Output = ()> + Send + 'static {
+        let (request, respond) = call.into_h2();
+        self.serve(request, respond)
+    }
+
     fn find(&self, path: &str) -> Option<&Mounted> {
         self.mounted.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, service)| service)
     }

@@ -1,0 +1,192 @@
+//! Gathers what workers and backends say of themselves into one snapshot, and keeps slow gauges fresh.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::admin::snapshot::{self, Snapshot};
+use crate::listener::Settings;
+use crate::listener::register::Register;
+use crate::message::budget::Budget;
+use crate::message::receipt::Totals;
+use crate::metrics::{self, LostReason};
+use crate::pool::Backends;
+use crate::pool::backend::BackendFigures;
+
+use super::thread::{Report, Shared, Thread};
+
+/// How often rates are measured.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// Asks everybody and sums up.
+pub struct Reporter {
+    threads: Vec<Arc<Thread>>,
+    listeners: Vec<Settings>,
+    backends: Arc<Backends>,
+    budget: Arc<Budget>,
+    register: Arc<Register>,
+    started: Instant,
+    rates: Mutex<Vec<Rate>>,
+}
+
+/// How fast messages are written to one backend.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rate {
+    written: u64,
+    per_second: f64,
+}
+
+impl Reporter {
+    pub fn new(shared: &Shared, threads: Vec<Arc<Thread>>) -> Arc<Self> {
+        Arc::new(Self {
+            threads,
+            listeners: shared.listeners.clone(),
+            backends: Arc::clone(&shared.backends),
+            budget: Arc::clone(&shared.budget),
+            register: Arc::clone(&shared.register),
+            started: Instant::now(),
+            rates: Mutex::new(vec![Rate::default(); shared.backends.all().len()]),
+        })
+    }
+
+    /// The open calls.
+    pub fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// The books of all workers.
+    pub async fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for thread in &self.threads {
+            totals = totals + thread.report().await.totals;
+        }
+        totals
+    }
+
+    /// Every backend's figures.
+    pub fn backends(&self) -> Vec<BackendFigures> {
+        self.backends.all().iter().map(|backend| backend.figures()).collect()
+    }
+
+    /// Measures rates and refreshes gauges for ever.
+    pub async fn run(self: Arc<Self>, prometheus: PrometheusHandle) {
+        let gauges = metrics::Budget::resolve();
+        gauges.limit_bytes.set(self.budget.limit() as f64);
+        let mut tick = tokio::time::interval(SAMPLE);
+        let mut last = Instant::now();
+        loop {
+            tick.tick().await;
+            self.sample(last.elapsed());
+            last = Instant::now();
+            gauges.used_bytes.set(self.budget.used() as f64);
+            metrics::run_upkeep(&prometheus);
+        }
+    }
+
+    fn sample(&self, elapsed: Duration) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        for (rate, backend) in rates.iter_mut().zip(self.backends.all()) {
+            let written = backend.figures().written_messages;
+            let seconds = elapsed.as_secs_f64().max(0.001);
+            *rate = Rate { written, per_second: (written - rate.written) as f64 / seconds };
+        }
+    }
+
+    /// Everything at one moment; figures of different workers may be a moment apart.
+    pub async fn snapshot(&self) -> Snapshot {
+        let mut reports = Vec::with_capacity(self.threads.len());
+        for thread in &self.threads {
+            reports.push(thread.report().await);
+        }
+        let totals = reports.iter().fold(Totals::default(), |sum, report| sum + report.totals);
+        let lost = |reason: &LostReason| (reason.name().to_owned(), totals.lost[reason.index()]);
+        let lanes: Vec<snapshot::Lane> = self.lanes(&reports);
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            received: totals.received,
+            delivered: totals.delivered,
+            held: totals.held,
+            lost: LostReason::ALL.iter().map(lost).collect::<BTreeMap<_, _>>(),
+            lost_total: totals.lost_total(),
+            possible_duplicates: totals.possible_duplicates,
+            budget: snapshot::Budget {
+                used_bytes: self.budget.used() as u64,
+                limit_bytes: self.budget.limit() as u64,
+            },
+            listeners: self.listener_figures(),
+            calls: self.calls(),
+            calls_total: self.register.len() as u64,
+            backends: self.backend_figures(&reports),
+            lanes_total: lanes.len() as u64,
+            lanes: lanes.into_iter().take(snapshot::LANES_MAX).collect(),
+        }
+    }
+
+    fn listener_figures(&self) -> Vec<snapshot::Listener> {
+        let figures = |(port, listener): (usize, &Settings)| {
+            let sums = self.register.port(port);
+            snapshot::Listener {
+                name: listener.name.to_owned(),
+                address: listener.address.to_string(),
+                connections: sums.connections.load(Relaxed),
+                calls: sums.calls.load(Relaxed),
+                messages: sums.messages.load(Relaxed),
+            }
+        };
+        self.listeners.iter().enumerate().map(figures).collect()
+    }
+
+    /// The calls with the most messages.
+    fn calls(&self) -> Vec<snapshot::Call> {
+        let mut calls = self.register.some(snapshot::CALLS_MAX * 10);
+        calls.sort_by_key(|call| std::cmp::Reverse(call.messages.load(Relaxed)));
+        let shown = |call: &Arc<crate::listener::register::CallRecord>| snapshot::Call {
+            listener: call.listener.to_owned(),
+            method: call.method.to_owned(),
+            peer: call.peer.to_string(),
+            age_seconds: call.since.elapsed().as_secs_f64(),
+            messages: call.messages.load(Relaxed),
+            bytes: call.bytes.load(Relaxed),
+        };
+        calls.iter().take(snapshot::CALLS_MAX).map(shown).collect()
+    }
+
+    fn backend_figures(&self, reports: &[Report]) -> Vec<snapshot::Backend> {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let written_per_second: f64 = rates.iter().map(|rate| rate.per_second).sum();
+        let figures = |(at, figures): (usize, BackendFigures)| snapshot::Backend {
+            pool: self.backends.settings().name.clone(),
+            name: figures.name,
+            state: figures.state.to_owned(),
+            messages: figures.delivered_messages,
+            bytes: figures.delivered_bytes,
+            share: if written_per_second > 0.0 { rates[at].per_second / written_per_second } else { 0.0 },
+            messages_per_second: rates[at].per_second,
+            in_flight_bytes: figures.in_flight_bytes,
+            in_flight_messages: figures.in_flight_messages,
+            waiting_messages: reports.iter().filter_map(|report| report.waiting_messages.get(at)).sum(),
+            answer_ms: figures.answer_micros as f64 / 1000.0,
+        };
+        self.backends().into_iter().enumerate().map(figures).collect()
+    }
+
+    fn lanes(&self, reports: &[Report]) -> Vec<snapshot::Lane> {
+        let of_worker = |(worker, report): (usize, &Report)| {
+            let lane = move |(backend, lane): &(String, crate::pool::door::LaneFigures)| snapshot::Lane {
+                worker: worker as u64,
+                backend: backend.clone(),
+                method: lane.method.to_owned(),
+                context: snapshot::printable(lane.context.as_bytes()),
+                trips_open: lane.trips_open as u64,
+                queued_messages: lane.queued_messages,
+                messages: lane.messages,
+            };
+            report.lanes.iter().map(lane).collect::<Vec<_>>()
+        };
+        reports.iter().enumerate().flat_map(of_worker).collect()
+    }
+}

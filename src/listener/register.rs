@@ -1,0 +1,120 @@
+//! The register of open calls, for people who look: what it says is never used to decide anything.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use dashmap::DashMap;
+
+/// Every open call of every worker, and sums by listener.
+pub struct Register {
+    calls: DashMap<u64, Arc<CallRecord>>,
+    next_id: AtomicU64,
+    ports: Vec<PortFigures>,
+}
+
+/// Sums of one listener over all workers.
+#[derive(Debug, Default)]
+pub struct PortFigures {
+    /// Connections open now.
+    pub connections: AtomicU64,
+    /// Calls open now.
+    pub calls: AtomicU64,
+    /// Messages received since the start.
+    pub messages: AtomicU64,
+}
+
+/// One open call.
+#[derive(Debug)]
+pub struct CallRecord {
+    /// The listener it came in by.
+    pub listener: &'static str,
+    /// Its method, or `other`.
+    pub method: &'static str,
+    /// The agent's address.
+    pub peer: IpAddr,
+    /// When it began.
+    pub since: Instant,
+    /// Messages received on it.
+    pub messages: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+}
+
+/// Keeps a call in the register while it is open.
+pub struct Entry {
+    register: Arc<Register>,
+    id: u64,
+    port: usize,
+    record: Arc<CallRecord>,
+}
+
+// === impl Register ===
+
+impl Register {
+    /// A register for so many listeners.
+    pub fn new(listeners: usize) -> Arc<Self> {
+        let ports = std::iter::repeat_with(PortFigures::default).take(listeners).collect();
+        Arc::new(Self { calls: DashMap::new(), next_id: AtomicU64::new(0), ports })
+    }
+
+    /// The sums of a listener, by its place in the plan.
+    pub fn port(&self, port: usize) -> &PortFigures {
+        &self.ports[port]
+    }
+
+    /// Enters a call.
+    pub fn enter(self: &Arc<Self>, port: usize, listener: &'static str, method: &'static str, peer: IpAddr) -> Entry {
+        self.ports[port].calls.fetch_add(1, Relaxed);
+        let record = Arc::new(CallRecord {
+            listener,
+            method,
+            peer,
+            since: Instant::now(),
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        });
+        let id = self.next_id.fetch_add(1, Relaxed);
+        self.calls.insert(id, Arc::clone(&record));
+        Entry { register: Arc::clone(self), id, port, record }
+    }
+
+    /// Calls open now.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether no call is open.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// At most `max` of the open calls, in no order.
+    pub fn some(&self, max: usize) -> Vec<Arc<CallRecord>> {
+        self.calls.iter().take(max).map(|entry| Arc::clone(entry.value())).collect()
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// The listener the call came in by.
+    pub fn listener(&self) -> &'static str {
+        self.record.listener
+    }
+
+    /// Notes messages that arrived.
+    pub fn received(&self, messages: u64, bytes: u64) {
+        self.record.messages.fetch_add(messages, Relaxed);
+        self.record.bytes.fetch_add(bytes, Relaxed);
+        self.register.ports[self.port].messages.fetch_add(messages, Relaxed);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.register.calls.remove(&self.id);
+        self.register.ports[self.port].calls.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,230 @@
+//! One inbound call that is kept whole: both directions pass independently, and so do ends, resets and statuses.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{HeaderMap, Request};
+use tokio::time::Instant;
+
+use crate::message::flow::Flow;
+use crate::message::receipt::{Receipt, Ticket};
+use crate::metrics::{self, LostReason};
+use crate::route::contract::{Relay, Replay};
+use crate::route::key;
+use crate::wire::grpc::{self, Status};
+use crate::wire::server::{Answering, Call};
+
+use super::register::Entry;
+use super::relay_exchange::{Ended, Exchange, Request as Sent};
+use super::reply::Tone;
+use super::worker::Worker;
+
+/// Metadata that is passed to a backend. Everything else stays here: `host`, `x-forwarded-*`, `authorization` and the
+/// like speak of the hop that ends at the gateway. `grpc-timeout` is said anew, for time has passed.
+const PASSED_METADATA: [&str; 9] = [
+    "authentication",
+    "agent-version",
+    "grpc-encoding",
+    "grpc-accept-encoding",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sw8",
+    "sw8-correlation",
+];
+
+/// A call that is being relayed.
+pub struct RelayCall {
+    /// Its worker.
+    pub worker: Rc<Worker>,
+    /// The path of the outbound call.
+    pub path: String,
+    /// Whose channels it uses.
+    pub flow: Flow,
+    /// What relaying must keep.
+    pub relay: Relay,
+    /// How its caller is spoken to.
+    pub tone: Tone,
+    /// The call.
+    pub call: Call,
+    /// Counts.
+    pub received: Rc<metrics::Received>,
+    /// Its place in the register.
+    pub entry: Entry,
+}
+
+/// What of a call stays the same however often it is tried.
+struct Attempt {
+    worker: Rc<Worker>,
+    path: String,
+    flow: Flow,
+    tone: Tone,
+    metadata: HeaderMap,
+    /// The caller's own deadline.
+    deadline: Option<Instant>,
+    key: Option<u64>,
+    /// Backends that have failed this call, a bit each.
+    failed: u64,
+}
+
+impl RelayCall {
+    /// Relays until both directions are over. A backend that fails before it answered is replaced by another where
+    /// the contract allows.
+    pub async fn run(self) {
+        let Call { head, inflow, mut answer } = self.call;
+        let listener = self.entry.listener();
+        let mut attempt = Attempt {
+            deadline: grpc::timeout(&head.headers).map(|timeout| Instant::now() + timeout),
+            metadata: passed(&head.headers),
+            key: None,
+            failed: 0,
+            path: self.path,
+            flow: self.flow,
+            tone: self.tone,
+            worker: Rc::clone(&self.worker),
+        };
+        let receipt = Receipt::open(&self.worker.books);
+        let counts = Counts { receipt, ticket: None, received: self.received, entry: self.entry, worker: self.worker };
+        let mut sent = Sent::new(inflow, counts, self.relay.replay == Replay::Always);
+        if !self.relay.sticky.is_empty() {
+            attempt.key = sent.first_message_within(|body| key::of_paths(body, self.relay.sticky).ok().flatten()).await;
+        }
+        let ended = attempt.until_answered(&mut sent, &mut answer).await;
+        if let Ended::Refused(complaint) = &ended {
+            sent.counts.worker.complain(listener, complaint);
+        }
+        match ended {
+            Ended::Answered { ok } => sent.counts.close(ok),
+            Ended::CallerGone { all_passed } => sent.counts.close(all_passed),
+            Ended::Refused(complaint) => {
+                sent.counts.close(false);
+                answer.status(&complaint.status);
+            }
+            Ended::Failed { status, .. } => {
+                sent.counts.close(false);
+                answer.status(&status);
+            }
+        }
+    }
+}
+
+impl Attempt {
+    /// Tries one backend after the other until one has answered or none may be tried again.
+    async fn until_answered(&mut self, sent: &mut Sent, answer: &mut Answering) -> Ended {
+        let wait_until = Instant::now() + self.worker.limits.relay_deadline;
+        loop {
+            let pool = Rc::clone(&self.worker.pool);
+            let opening = pool.open(self.flow, self.key, self.failed, |authority| self.head(authority));
+            let until = self.deadline.map_or(wait_until, |deadline| deadline.min(wait_until));
+            let opened = tokio::time::timeout_at(until, while_caller_waits(answer, opening)).await;
+            let (member, open) = match opened {
+                Ok(Some(opened)) => opened,
+                Ok(None) => return Ended::CallerGone { all_passed: false },
+                Err(_) => return Ended::failed(self.tone.no_backend()),
+            };
+            let patience = Patience { deadline: self.deadline, first_answer: self.worker.limits.relay_deadline };
+            let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
+            match ended {
+                Ended::Failed { may_retry: true, .. } if Instant::now() < until => {
+                    tracing::debug!(path = %self.path, backend = pool.backend(member).name(), "relayed call is tried elsewhere");
+                    self.failed |= 1 << (member % 64);
+                    sent.rewind();
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn head(&self, authority: &str) -> Request<()> {
+        let mut head = grpc::request_head(authority, &self.path).expect("endpoints and routed paths are URIs");
+        head.headers_mut().extend(self.metadata.clone());
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            head.headers_mut().insert("grpc-timeout", grpc::timeout_value(left));
+        }
+        head
+    }
+}
+
+/// How long an exchange may take.
+pub(super) struct Patience {
+    /// The caller's own deadline.
+    pub deadline: Option<Instant>,
+    /// Without one: how long a backend may take to begin its answer once the caller has half-closed.
+    pub first_answer: Duration,
+}
+
+/// Messages of a relayed call: held while it is open, then delivered or lost together.
+pub(super) struct Counts {
+    pub worker: Rc<Worker>,
+    receipt: Receipt,
+    ticket: Option<Ticket>,
+    received: Rc<metrics::Received>,
+    entry: Entry,
+}
+
+impl Counts {
+    pub fn add(&mut self, messages: u32, bytes: usize) {
+        self.received.bytes.increment(bytes as u64);
+        self.entry.received(u64::from(messages), bytes as u64);
+        if messages == 0 {
+            return;
+        }
+        self.received.messages.increment(u64::from(messages));
+        self.worker.relayed.set(self.worker.relayed.get() + u64::from(messages));
+        let ticket = self.receipt.issue(messages);
+        match &mut self.ticket {
+            Some(held) => held.merge(ticket),
+            None => self.ticket = Some(ticket),
+        }
+    }
+
+    /// The call is over.
+    fn close(&mut self, delivered: bool) {
+        let Some(ticket) = self.ticket.take() else { return };
+        self.worker.relayed.set(self.worker.relayed.get() - u64::from(ticket.messages()));
+        match delivered {
+            true => ticket.settle(),
+            false => ticket.lose(LostReason::Relay),
+        }
+    }
+}
+
+/// A relay that is torn down in the middle loses nothing silently.
+impl Drop for Counts {
+    fn drop(&mut self) {
+        self.close(false);
+    }
+}
+
+/// The metadata a backend may see.
+fn passed(headers: &HeaderMap) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for name in PASSED_METADATA {
+        for value in headers.get_all(name) {
+            passed.append(name, value.clone());
+        }
+    }
+    passed
+}
+
+/// `future`, or `None` as soon as the caller has gone.
+async fn while_caller_waits<T>(answer: &mut Answering, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if answer.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+impl Ended {
+    fn failed(status: Status) -> Self {
+        Ended::Failed { status, may_retry: false }
+    }
+}

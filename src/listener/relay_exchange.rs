@@ -1,0 +1,415 @@
+//! One attempt at relaying a call: what the caller sends goes to one backend, what that answers comes back.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Sleep;
+
+use crate::message::frames::{Counter, Frames};
+use crate::wire::client::Answer;
+use crate::wire::grpc::{Code, Status};
+use crate::wire::server::Answering;
+use crate::wire::stream::{Break, BreakKind, Chunk, Inflow, Outflow};
+
+use crate::pool::door::{OpenCall, StreamSlot};
+
+use super::relay::{Counts, Patience};
+use super::reply::{Complaint, Tone};
+
+/// Bytes of a call that are kept so that it can be said again elsewhere. What is longer has only one try.
+const KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// How an attempt ended.
+pub enum Ended {
+    /// The backend's answer was passed on to its end; `ok` if its status was.
+    Answered {
+        /// Whether its status was `OK`.
+        ok: bool,
+    },
+    /// The caller reset the call or its connection is gone; the backend was told by a reset.
+    CallerGone {
+        /// Whether everything the caller had sent was passed on before.
+        all_passed: bool,
+    },
+    /// The caller sent what cannot be passed on.
+    Refused(Complaint),
+    /// The backend failed before anything of its answer was passed on.
+    Failed {
+        /// What the caller is told if nobody else is tried.
+        status: Status,
+        /// Whether somebody else may be tried.
+        may_retry: bool,
+    },
+}
+
+/// What the caller sends, kept across attempts.
+pub(super) struct Request {
+    inflow: Inflow,
+    pub counts: Counts,
+    counter: Counter,
+    replay_always: bool,
+    /// All chunks so far, while they are few enough to be said again.
+    kept: Option<Vec<Bytes>>,
+    kept_bytes: usize,
+    /// Chunks this attempt has not sent yet.
+    unsent: VecDeque<Bytes>,
+    unsent_bytes: usize,
+    /// Bytes sent by this attempt, and bytes whose window was given back to the caller.
+    sent: usize,
+    released: usize,
+    end: Option<RequestEnd>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RequestEnd {
+    HalfClosed,
+    Gone,
+    Refused(Complaint),
+}
+
+/// One attempt.
+pub(super) struct Exchange<'a> {
+    request: &'a mut Request,
+    answering: &'a mut Answering,
+    tone: Tone,
+    outflow: Outflow,
+    answer: Answer,
+    half_closed: bool,
+    outflow_gone: bool,
+    /// Set once the answer's head was passed on.
+    downstream: Option<Downstream>,
+    _slot: StreamSlot,
+}
+
+/// The answer on its way to the caller.
+struct Downstream {
+    outflow: Outflow,
+    unsent: VecDeque<Bytes>,
+    unsent_bytes: usize,
+    trailers: Option<(HeaderMap, bool)>,
+}
+
+// === impl Request ===
+
+impl Request {
+    pub fn new(inflow: Inflow, counts: Counts, replay_always: bool) -> Self {
+        let counter = Counter::new(counts.worker.limits.message_bytes_max);
+        Self {
+            inflow,
+            counts,
+            counter,
+            replay_always,
+            kept: Some(Vec::new()),
+            kept_bytes: 0,
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            sent: 0,
+            released: 0,
+            end: None,
+        }
+    }
+
+    /// Reads on until `find` finds something in one of the first messages; `None` when the call ended or its first
+    /// part is too long without.
+    pub async fn first_message_within<T>(&mut self, find: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        let mut seen = 0;
+        let mut frames = Frames::new(KEPT_BYTES_MAX);
+        loop {
+            poll_fn(|cx| {
+                let before = self.unsent.len();
+                self.pop(cx);
+                if self.unsent.len() > before || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            self.unsent.iter().skip(seen).for_each(|chunk| frames.push(chunk.clone()));
+            seen = self.unsent.len();
+            while let Ok(Some(run)) = frames.next_run() {
+                if let Some(found) = run.iter().find_map(|message| find(&message.body())) {
+                    return Some(found);
+                }
+            }
+            if self.end.is_some() || self.unsent_bytes >= KEPT_BYTES_MAX / 4 {
+                return None;
+            }
+        }
+    }
+
+    /// Prepares everything to be said again; only asked for when all of it was kept.
+    pub fn rewind(&mut self) {
+        if let Some(kept) = &self.kept {
+            self.unsent = kept.iter().cloned().collect();
+            self.unsent_bytes = self.kept_bytes;
+            self.sent = 0;
+        }
+    }
+
+    /// Pops every chunk that is there. They stay within the caller's window until they were sent.
+    fn pop(&mut self, cx: &mut Context<'_>) {
+        while self.end.is_none() {
+            match self.inflow.poll_chunk(cx) {
+                Poll::Ready(Chunk::Data(chunk)) => {
+                    match self.counter.count(&chunk) {
+                        Ok(messages) => self.counts.add(messages, chunk.len()),
+                        Err(error) => self.end = Some(RequestEnd::Refused(error.into())),
+                    }
+                    self.unsent_bytes += chunk.len();
+                    self.keep(&chunk);
+                    self.unsent.push_back(chunk);
+                }
+                Poll::Ready(Chunk::End(_)) => self.end = Some(RequestEnd::HalfClosed),
+                Poll::Ready(Chunk::Broken(_)) => self.end = Some(RequestEnd::Gone),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn keep(&mut self, chunk: &Bytes) {
+        self.kept_bytes += chunk.len();
+        if self.kept_bytes > KEPT_BYTES_MAX {
+            self.kept = None;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.push(chunk.clone());
+        }
+    }
+
+    /// Whether a break of this kind leaves the call free to be said to another backend.
+    fn may_retry(&self, provably_not_processed: bool) -> bool {
+        self.kept.is_some() && (self.replay_always || provably_not_processed)
+    }
+}
+
+// === impl Exchange ===
+
+impl<'a> Exchange<'a> {
+    pub fn new(request: &'a mut Request, answering: &'a mut Answering, open: OpenCall, tone: Tone) -> Self {
+        let OpenCall { outflow, answer, slot } = open;
+        Self {
+            request,
+            answering,
+            tone,
+            outflow,
+            answer,
+            half_closed: false,
+            outflow_gone: false,
+            downstream: None,
+            _slot: slot,
+        }
+    }
+
+    /// Passes both directions until the answer is over, or one side is gone.
+    pub async fn run(mut self, patience: Patience) -> Ended {
+        let mut overall = patience.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+        let mut first_answer: Option<Pin<Box<Sleep>>> = None;
+        let is_over = poll_fn(|cx| {
+            if let Poll::Ready(ended) = self.poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            if patience.deadline.is_none() && self.half_closed && self.downstream.is_none() {
+                let sleep = || Box::pin(tokio::time::sleep(patience.first_answer));
+                if first_answer.get_or_insert_with(sleep).as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+            }
+            match &mut overall {
+                Some(overall) => overall.as_mut().poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        });
+        let mut is_over = pin!(is_over);
+        if let Some(ended) = is_over.as_mut().await {
+            return ended;
+        }
+        self.outflow.cancel();
+        let status = Status::new(Code::DeadlineExceeded, "the backend did not answer in time");
+        self.fail(status, false)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.request.pop(cx);
+        if let Poll::Ready(ended) = self.poll_request(cx) {
+            return Poll::Ready(ended);
+        }
+        if let Poll::Ready(ended) = self.poll_answer(cx) {
+            return Poll::Ready(ended);
+        }
+        self.poll_caller(cx)
+    }
+
+    /// Passes on what the caller sends, as the backend's window allows.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match &self.request.end {
+            Some(RequestEnd::Refused(complaint)) => {
+                self.outflow.cancel();
+                return Poll::Ready(Ended::Refused(complaint.clone()));
+            }
+            // A reset stays a reset: turned into a half-close, a truncated upload would be taken for a whole one.
+            Some(RequestEnd::Gone) if self.request.unsent.is_empty() => {
+                self.outflow.cancel();
+                return Poll::Ready(Ended::CallerGone { all_passed: true });
+            }
+            _ => {}
+        }
+        while let (false, Some(chunk)) = (self.outflow_gone, self.request.unsent.front_mut()) {
+            self.outflow.want(self.request.unsent_bytes);
+            let room = self.outflow.room().min(chunk.len());
+            if room == 0 {
+                match self.outflow.poll_room(cx) {
+                    Poll::Ready(Ok(_)) => continue,
+                    Poll::Ready(Err(_)) => self.outflow_gone = true,
+                    Poll::Pending => return Poll::Pending,
+                }
+                break;
+            }
+            let piece = chunk.split_to(room);
+            if chunk.is_empty() {
+                self.request.unsent.pop_front();
+            }
+            // A backend may end a call early; what it answers says how, so a failing send is not the end.
+            self.outflow_gone = self.outflow.send(piece).is_err();
+            self.request.unsent_bytes -= room;
+            self.request.sent += room;
+            if self.request.sent > self.request.released {
+                self.request.inflow.release(self.request.sent - self.request.released);
+                self.request.released = self.request.sent;
+            }
+        }
+        let all_sent = self.request.unsent.is_empty();
+        if all_sent && self.request.end == Some(RequestEnd::HalfClosed) && !self.half_closed {
+            self.half_closed = true;
+            self.outflow_gone |= self.outflow.half_close().is_err();
+        }
+        Poll::Pending
+    }
+
+    /// Passes on what the backend answers.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.downstream.is_none() {
+            match self.answer.poll_head(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(lost)) => return Poll::Ready(self.broken(&lost)),
+                Poll::Ready(Ok(head)) => {
+                    if let Some(status) = Status::from_headers(&head.headers) {
+                        return Poll::Ready(self.trailers_only(status));
+                    }
+                    if !head.status.is_success() {
+                        return Poll::Ready(self.trailers_only(Status::from_http(head.status)));
+                    }
+                    match self.answering.head(http::Response::from_parts(head, ())) {
+                        Ok(outflow) => self.downstream = Some(Downstream::new(outflow)),
+                        Err(_) => return Poll::Ready(self.caller_gone()),
+                    }
+                }
+            }
+        }
+        let Some(downstream) = &mut self.downstream else { return Poll::Pending };
+        while downstream.trailers.is_none() {
+            match self.answer.poll_chunk(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Chunk::Data(chunk)) => downstream.put(chunk),
+                Poll::Ready(Chunk::End(trailers)) => {
+                    let status = self.answer.status(trailers.as_ref());
+                    let ok = status.code == Code::Ok;
+                    let mut passed = trailers.unwrap_or_default();
+                    passed.extend(self.tone.soften(status).to_trailers());
+                    downstream.trailers = Some((passed, ok));
+                }
+                Poll::Ready(Chunk::Broken(lost)) => {
+                    downstream.trailers = Some((self.tone.broken(&lost).to_trailers(), false));
+                }
+            }
+        }
+        match downstream.poll_send(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(self.caller_gone()),
+            Poll::Ready(Ok((released, ended))) => {
+                self.answer.release(released);
+                ended.map_or(Poll::Pending, |ok| Poll::Ready(Ended::Answered { ok }))
+            }
+        }
+    }
+
+    /// Notices a caller that has gone while nothing is read from it any more.
+    fn poll_caller(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let reset = match &mut self.downstream {
+            Some(downstream) => downstream.outflow.poll_reset(cx).map(|_| ()),
+            None => self.answering.poll_reset(cx).map(|_| ()),
+        };
+        reset.map(|()| self.caller_gone())
+    }
+
+    fn caller_gone(&mut self) -> Ended {
+        self.outflow.cancel();
+        Ended::CallerGone { all_passed: self.request.unsent.is_empty() }
+    }
+
+    /// The backend's whole answer was a status.
+    fn trailers_only(&mut self, status: Status) -> Ended {
+        let is_overload = matches!(status.code, Code::Unavailable | Code::ResourceExhausted);
+        if is_overload && self.request.may_retry(false) {
+            return Ended::Failed { status: self.tone.soften(status), may_retry: true };
+        }
+        let ok = status.code == Code::Ok;
+        self.answering.status(&self.tone.soften(status));
+        Ended::Answered { ok }
+    }
+
+    fn broken(&mut self, lost: &Break) -> Ended {
+        let untouched = lost.kind == BreakKind::NotProcessed || self.request.sent == 0;
+        let may_retry = self.request.may_retry(untouched);
+        self.fail(self.tone.broken(lost), may_retry)
+    }
+
+    fn fail(&mut self, status: Status, may_retry: bool) -> Ended {
+        match &mut self.downstream {
+            None => Ended::Failed { status, may_retry },
+            Some(downstream) => {
+                let _ = downstream.outflow.send_trailers(status.to_trailers());
+                Ended::Answered { ok: false }
+            }
+        }
+    }
+}
+
+// === impl Downstream ===
+
+impl Downstream {
+    fn new(outflow: Outflow) -> Self {
+        Self { outflow, unsent: VecDeque::new(), unsent_bytes: 0, trailers: None }
+    }
+
+    fn put(&mut self, chunk: Bytes) {
+        self.unsent_bytes += chunk.len();
+        self.unsent.push_back(chunk);
+    }
+
+    /// Sends as the caller's window allows; answers the bytes sent and, at the end, whether the status was `OK`.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<bool>), Break>> {
+        let mut sent = 0;
+        while let Some(chunk) = self.unsent.front_mut() {
+            self.outflow.want(self.unsent_bytes);
+            let room = self.outflow.room().min(chunk.len());
+            if room == 0 {
+                match self.outflow.poll_room(cx) {
+                    Poll::Ready(Ok(_)) => continue,
+                    Poll::Ready(Err(lost)) => return Poll::Ready(Err(lost)),
+                    Poll::Pending => return Poll::Ready(Ok((sent, None))),
+                }
+            }
+            let piece = chunk.split_to(room);
+            if chunk.is_empty() {
+                self.unsent.pop_front();
+            }
+            self.unsent_bytes -= room;
+            sent += room;
+            self.outflow.send(piece)?;
+        }
+        let Some((trailers, ok)) = self.trailers.take() else { return Poll::Ready(Ok((sent, None))) };
+        self.outflow.send_trailers(trailers)?;
+        Poll::Ready(Ok((sent, Some(ok))))
+    }
+}

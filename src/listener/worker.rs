@@ -1,0 +1,149 @@
+//! What the calls of one worker share. It lives on the worker's thread; nothing in it is locked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use crate::message::budget::Budget;
+use crate::message::flow::Flow;
+use crate::message::receipt::Books;
+use crate::metrics;
+use crate::pool::Pool;
+use crate::route::Routes;
+use crate::route::sorter::Subjects;
+use crate::wire::services::Services;
+
+use super::register::Register;
+use super::{Limits, Reply, Settings};
+
+/// One worker as its connections see it.
+pub struct Worker {
+    /// The ports, by the number arrivals carry.
+    pub ports: Vec<Port>,
+    /// What any one peer may ask.
+    pub limits: Limits,
+    /// When sorted calls are answered.
+    pub reply: Reply,
+    /// Who serves which path.
+    pub routes: Arc<Routes>,
+    /// Who delivers.
+    pub pool: Rc<Pool>,
+    /// The bytes all workers may hold.
+    pub budget: Arc<Budget>,
+    /// What this worker received and what became of it.
+    pub books: Rc<Books>,
+    /// The subjects of this worker's calls.
+    pub subjects: Rc<Subjects>,
+    /// Health and reflection.
+    pub services: Services,
+    /// The open calls of all workers.
+    pub register: Arc<Register>,
+    /// How the budget is doing.
+    pub budget_metrics: metrics::Budget,
+    /// Messages of relayed calls that are open; no lane holds them.
+    pub relayed: Cell<u64>,
+    /// Set when calls must end.
+    pub closing: Closing,
+    received: RefCell<HashMap<(&'static str, &'static str), Rc<metrics::Received>>>,
+}
+
+/// One listener as a worker's calls see it.
+pub struct Port {
+    /// What the operator decided.
+    pub settings: Settings,
+    /// Its metric handles.
+    pub metrics: metrics::Listener,
+}
+
+/// Parts of a [`Worker`] that whoever starts it brings.
+pub struct Parts {
+    /// See [`Worker::ports`]; in the order of the plan.
+    pub listeners: Vec<Settings>,
+    /// See [`Worker::limits`].
+    pub limits: Limits,
+    /// See [`Worker::reply`].
+    pub reply: Reply,
+    /// See [`Worker::routes`].
+    pub routes: Arc<Routes>,
+    /// See [`Worker::pool`].
+    pub pool: Rc<Pool>,
+    /// See [`Worker::budget`].
+    pub budget: Arc<Budget>,
+    /// See [`Worker::books`].
+    pub books: Rc<Books>,
+    /// See [`Worker::services`].
+    pub services: Services,
+    /// See [`Worker::register`].
+    pub register: Arc<Register>,
+}
+
+/// Tells the calls of a worker to end.
+#[derive(Default)]
+pub struct Closing {
+    is_closing: Cell<bool>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Puts the parts together and resolves the metric handles.
+    pub fn new(parts: Parts) -> Rc<Self> {
+        let port = |settings: Settings| Port { metrics: metrics::Listener::of(settings.name), settings };
+        Rc::new(Self {
+            ports: parts.listeners.into_iter().map(port).collect(),
+            limits: parts.limits,
+            reply: parts.reply,
+            routes: parts.routes,
+            pool: parts.pool,
+            budget: parts.budget,
+            books: parts.books,
+            subjects: Rc::default(),
+            services: parts.services,
+            register: parts.register,
+            budget_metrics: metrics::Budget::resolve(),
+            relayed: Cell::default(),
+            closing: Closing::default(),
+            received: RefCell::default(),
+        })
+    }
+
+    /// The handles of one method on one listener; resolved once a worker.
+    pub fn received(&self, listener: &'static str, method: &'static str) -> Rc<metrics::Received> {
+        let mut received = self.received.borrow_mut();
+        let handles = received.entry((listener, method));
+        Rc::clone(handles.or_insert_with(|| Rc::new(metrics::Received::of(listener, method))))
+    }
+
+    /// A port that serves a flow, to send a lost caller to.
+    pub fn port_of(&self, flow: Flow) -> Option<u16> {
+        let serves = |port: &&Port| port.settings.only.is_none_or(|only| only == flow);
+        self.ports.iter().find(serves).map(|port| port.settings.address.port())
+    }
+}
+
+// === impl Closing ===
+
+impl Closing {
+    /// Ends every call that listens, now and later.
+    pub fn close(&self) {
+        self.is_closing.set(true);
+        self.wakers.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether calls must end; if not, this task is woken when they must. A call's waker does not change, so that
+    /// listening once per call is enough.
+    pub fn listen(&self, cx: &Context<'_>) -> bool {
+        if !self.is_closing.get() {
+            self.wakers.borrow_mut().push(cx.waker().clone());
+        }
+        self.is_closing.get()
+    }
+
+    /// Whether calls must end.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+}
