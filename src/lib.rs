@@ -3,4 +3,5 @@
 pub mod listener;
 pub mod message;
 pub mod pool;
+pub mod proto;
 pub mod wire;
