@@ -4,4 +4,5 @@ pub mod listener;
 pub mod message;
 pub mod pool;
 pub mod proto;
+pub mod testkit;
 pub mod wire;
