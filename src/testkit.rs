@@ -9,4 +9,6 @@ pub mod methods;
 pub mod receivers;
 pub mod tally;
 pub mod behaviour;
+pub mod socket;
+pub mod collector;
 pub mod check;

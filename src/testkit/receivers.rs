@@ -147,7 +147,7 @@ impl Receiver {
             State::Upload(upload) => return upload.message(body),
             State::Plain => self.plain(body, tally)?,
             State::Logs { .. } => self.log(body, tally).map_err(malformed)?,
-            State::Meters(set) => set.add(body, self.method.id).map_err(malformed)?,
+            State::Meters(set) => set.add(body, id_path(self.method, tally)).map_err(malformed)?,
             State::GoProfile(_) => self.go_chunk(body, tally).map_err(malformed)?,
             State::Carried(_) => self.carried(first, body, tally)?,
             State::Ebpf { .. } => self.ebpf(first, body, tally).map_err(malformed)?,
@@ -180,8 +180,9 @@ impl Receiver {
             }
             Rule::MeterBatch => {
                 let mut set = MeterSet::default();
+                let id = id_path(self.method, tally);
                 elements(body, 1)
-                    .try_for_each(|meter| set.add(meter?, &self.method.id[1..]))
+                    .try_for_each(|meter| set.add(meter?, id.get(1..).unwrap_or_default()))
                     .map(|()| set.as_one(body.len()).file(self.id, tally))
             }
             Rule::Otlp => elements(body, 1).try_for_each(|resource| self.otlp(resource?, tally)),
@@ -232,7 +233,7 @@ impl Receiver {
         if chunks.task() != task {
             std::mem::replace(chunks, Chunks::of(task)).discard(self.id, "unfinished profile", tally);
         }
-        chunks.add(body, self.method.id)?;
+        chunks.add(body, id_path(self.method, tally))?;
         if fields(body).flatten().any(|field| field.number == 3 && field.value == Value::Varint(1)) {
             std::mem::take(chunks).file(self.id, tally);
         }
@@ -341,6 +342,11 @@ fn elements(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], M
         Ok(_) => None,
         Err(broken) => Some(Err(broken)),
     })
+}
+
+/// Where ids stand, if they are to be recorded at all.
+fn id_path(method: &Method, tally: &Tally) -> Path {
+    if tally.detail() == Detail::Ids { method.id } else { &[] }
 }
 
 fn has_any(message: &[u8], numbers: &[u32]) -> bool {

@@ -43,6 +43,14 @@ pub(super) struct Upload {
 /// OAP's default for both kinds.
 const UPLOAD_BYTES_MAX: u64 = 31_457_280;
 
+/// An empty path keeps nothing.
+fn keep_id(ids: &mut Vec<Vec<u8>>, message: &[u8], id: Path) -> Result<(), Malformed> {
+    if !id.is_empty() {
+        ids.extend(bytes_at(message, id)?.map(<[u8]>::to_vec));
+    }
+    Ok(())
+}
+
 // === impl MeterSet ===
 
 impl MeterSet {
@@ -61,10 +69,7 @@ impl MeterSet {
             .any(|field| field.number == 5 && matches!(field.value, Value::Varint(time) if time.cast_signed() > 0));
         self.messages += 1;
         self.bytes += meter.len();
-        if let Some(id) = bytes_at(meter, id)? {
-            self.ids.push(id.to_vec());
-        }
-        Ok(())
+        keep_id(&mut self.ids, meter, id)
     }
 
     /// The same set counted as the one message it came in.
@@ -103,10 +108,7 @@ impl Chunks {
     pub(super) fn add(&mut self, chunk: &[u8], id: Path) -> Result<(), Malformed> {
         self.messages += 1;
         self.bytes += chunk.len();
-        if let Some(id) = bytes_at(chunk, id)? {
-            self.ids.push(id.to_vec());
-        }
-        Ok(())
+        keep_id(&mut self.ids, chunk, id)
     }
 
     pub(super) fn file(self, method: MethodId, tally: &mut Tally) {

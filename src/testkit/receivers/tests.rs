@@ -1,7 +1,5 @@
 //! One sentence per rule of PROTOCOLS.md section 1.2.
 
-use prost::Message as _;
-
 use super::*;
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::accesslog::v3::{StreamAccessLogsMessage, stream_access_logs_message};
