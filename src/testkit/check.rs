@@ -199,8 +199,7 @@ pub fn check(sent: &SentBy, collectors: &[Evidence]) -> Verdict {
         all.take_in(evidence);
     }
     let counts = all.counts();
-    let mut verdict =
-        Verdict { duplicated: counts.duplicates, reordered: counts.reordered, ..Verdict::default() };
+    let mut verdict = Verdict { duplicated: counts.duplicates, reordered: counts.reordered, ..Verdict::default() };
     let (mut lost, mut lost_unsure) = (Vec::new(), Vec::new());
     for (agent, sent) in sent {
         verdict.sent += sent.messages;
@@ -256,7 +255,8 @@ mod tests {
 
     #[test]
     fn every_message_once_over_two_collectors_is_a_clean_verdict() {
-        let verdict = check(&sent(&[("a", 3), ("b", 1)]), &[evidence(&[("a", 0), ("a", 2)]), evidence(&[("a", 1), ("b", 0)])]);
+        let verdict =
+            check(&sent(&[("a", 3), ("b", 1)]), &[evidence(&[("a", 0), ("a", 2)]), evidence(&[("a", 1), ("b", 0)])]);
         assert_eq!(verdict, Verdict { sent: 4, arrived: 4, ..Verdict::default() });
     }
 

@@ -102,7 +102,7 @@ impl Collector {
     /// When the port cannot be bound or the log not opened.
     pub fn start(options: Options) -> io::Result<Self> {
         let tally = Tally::new(options.detail, options.log.as_deref())?;
-        let listener = TcpListener::bind(options.listen)?;
+        let listener = bind(options.listen)?;
         let address = listener.local_addr()?;
         let (behaviour, _) = watch::channel(options.behaviour.clone());
         let shared = Arc::new(Shared { tally: Mutex::new(tally), behaviour });
@@ -158,7 +158,7 @@ impl Collector {
     /// When the port is taken.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill();
-        let listener = TcpListener::bind(self.address)?;
+        let listener = bind(self.address)?;
         self.running = Some(spawn(listener, &self.options, &self.shared)?);
         Ok(())
     }
@@ -184,6 +184,15 @@ impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// std's own bind has a backlog of 128: too few for a thousand agents that come at once.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 fn spawn(listener: TcpListener, options: &Options, shared: &Arc<Shared>) -> io::Result<Running> {

@@ -70,8 +70,14 @@ pub const PRIVATE_ID: u32 = 4095;
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const V2_OF_V3: [(&str, &str); 2] = [
-    ("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", "/envoy.service.accesslog.v2.AccessLogService/StreamAccessLogs"),
-    ("/envoy.service.metrics.v3.MetricsService/StreamMetrics", "/envoy.service.metrics.v2.MetricsService/StreamMetrics"),
+    (
+        "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+        "/envoy.service.accesslog.v2.AccessLogService/StreamAccessLogs",
+    ),
+    (
+        "/envoy.service.metrics.v3.MetricsService/StreamMetrics",
+        "/envoy.service.metrics.v2.MetricsService/StreamMetrics",
+    ),
 ];
 /// Methods that agents before 8.8 call without the package.
 const COMPAT: [&str; 12] = [

@@ -142,7 +142,8 @@ impl Receiver {
     /// The status that ends the call.
     pub fn message(&mut self, body: &[u8], tally: &mut Tally) -> Result<Option<Bytes>, Status> {
         let first = !std::mem::replace(&mut self.begun, true);
-        let malformed = |broken: Malformed| Status::new(Code::Internal, format!("Invalid protobuf byte sequence: {broken}"));
+        let malformed =
+            |broken: Malformed| Status::new(Code::Internal, format!("Invalid protobuf byte sequence: {broken}"));
         match &mut self.state {
             State::Upload(upload) => return upload.message(body),
             State::Plain => self.plain(body, tally)?,
@@ -170,8 +171,9 @@ impl Receiver {
         let malformed = |broken: Malformed| Status::new(Code::Internal, broken.to_string());
         match self.method.rule {
             Rule::Each { service, instance } => self.each(body, service, instance, self.method.id, tally),
-            Rule::Elements { service, instance, id } => elements(body, 1)
-                .try_for_each(|element| self.each(element?, service, instance, id, tally)),
+            Rule::Elements { service, instance, id } => {
+                elements(body, 1).try_for_each(|element| self.each(element?, service, instance, id, tally))
+            }
             Rule::Events => {
                 if first_bytes(body, 9).map_err(malformed)?.unwrap_or_default().is_empty() {
                     return Err(Status::new(Code::InvalidArgument, "layer field is required since v9.0.0"));
@@ -191,7 +193,14 @@ impl Receiver {
         .map_err(malformed)
     }
 
-    fn each(&mut self, body: &[u8], service: Path, instance: Path, id: Path, tally: &mut Tally) -> Result<(), Malformed> {
+    fn each(
+        &mut self,
+        body: &[u8],
+        service: Path,
+        instance: Path,
+        id: Path,
+        tally: &mut Tally,
+    ) -> Result<(), Malformed> {
         let at = |path: Path| if path.is_empty() { Ok(None) } else { bytes_at(body, path) };
         let (service, instance) = (at(service)?.unwrap_or_default(), at(instance)?.unwrap_or_default());
         let source = self.memo.source(self.id, service, instance, tally);

@@ -14,8 +14,6 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes asked for by one read.
-const GULP_BYTES: usize = 128 << 10;
 /// Bytes the outbox takes before h2 has to wait.
 const OUTBOX_BYTES: usize = 256 << 10;
 
@@ -60,11 +58,12 @@ struct Outbox {
 }
 
 impl Socket {
-    /// Wraps a connected socket. Gathered bytes wait for [`Pump::poll_write_out`].
-    pub fn new(tcp: TcpStream, writes: Writes) -> (Self, Pump) {
+    /// Wraps a connected socket. One read asks for `gulp_bytes`; gathered bytes wait for
+    /// [`Pump::poll_write_out`].
+    pub fn new(tcp: TcpStream, writes: Writes, gulp_bytes: usize) -> (Self, Pump) {
         let outbox = Outbox { writes, bytes: BytesMut::new(), announce: None, scanned: 0 };
         let pump = Pump { tcp: Rc::new(tcp), outbox: Rc::new(RefCell::new(outbox)) };
-        (Self { pump: pump.clone(), inbox: vec![0; GULP_BYTES].into_boxed_slice(), unread: 0..0 }, pump)
+        (Self { pump: pump.clone(), inbox: vec![0; gulp_bytes].into_boxed_slice(), unread: 0..0 }, pump)
     }
 }
 

@@ -114,9 +114,7 @@ impl Tally {
     /// When the log cannot be opened for appending.
     pub fn new(detail: Detail, log: Option<&Path>) -> io::Result<Self> {
         let log = match log {
-            Some(path) => {
-                Some(Log { file: File::options().create(true).append(true).open(path)?, lines: Vec::new() })
-            }
+            Some(path) => Some(Log { file: File::options().create(true).append(true).open(path)?, lines: Vec::new() }),
             None => None,
         };
         let detail = if log.is_some() { Detail::Ids } else { detail };

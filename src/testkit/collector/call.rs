@@ -138,9 +138,10 @@ impl Call {
         if behaviour.reset_after.is_some_and(|after| self.messages >= after) {
             return Some(Reading::Reset);
         }
-        behaviour.answer_after.is_some_and(|after| self.messages >= after).then(|| {
-            Reading::Answer(told(behaviour.status_of(self.number)), End::Clean)
-        })
+        behaviour
+            .answer_after
+            .is_some_and(|after| self.messages >= after)
+            .then(|| Reading::Answer(told(behaviour.status_of(self.number)), End::Clean))
     }
 
     /// Processes whole messages, up to where the behaviour strikes.

@@ -21,6 +21,8 @@ use crate::testkit::socket::{Pump, Socket, Writes};
 /// h2 counts small DATA frames that nobody has read yet and ends the connection when they are many. A stalled
 /// collector must stall, not end connections, so its budget is out of reach.
 const DATA_FRAME_BUDGET: usize = 1 << 30;
+/// Bytes asked for by one read.
+const GULP_BYTES: usize = 128 << 10;
 /// How soon a SETTINGS change is tried again when the last one is not acknowledged yet.
 const SETTINGS_RETRY: Duration = Duration::from_millis(5);
 
@@ -33,7 +35,7 @@ pub(super) async fn serve(tcp: TcpStream, house: Rc<House>) {
     let _ = tcp.set_nodelay(true);
     let mut behaviour = house.behaviour();
     let mut leaving = house.asked_to_leave();
-    let (socket, pump) = Socket::new(tcp, Writes::Gathered);
+    let (socket, pump) = Socket::new(tcp, Writes::Gathered, GULP_BYTES);
     let mut announced = behaviour.borrow_and_update().streams_max;
     if let Some(streams_max) = announced {
         pump.announce_streams_max(streams_max);
