@@ -13,6 +13,7 @@ pub mod methods;
 pub mod receivers;
 pub mod socket;
 pub mod tally;
+pub mod units;
 
 #[cfg(test)]
 mod tests {

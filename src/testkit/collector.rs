@@ -20,6 +20,8 @@ use super::tally::{Counts, Detail, Tally};
 mod call;
 mod connection;
 mod house;
+#[cfg(test)]
+mod tests;
 
 use house::House;
 

@@ -185,7 +185,7 @@ impl Receiver {
                 let id = id_path(self.method, tally);
                 elements(body, 1)
                     .try_for_each(|meter| set.add(meter?, id.get(1..).unwrap_or_default()))
-                    .map(|()| set.as_one(body.len()).file(self.id, tally))
+                    .map(|()| set.counted_once(body.len()).file(self.id, tally))
             }
             Rule::Otlp => elements(body, 1).try_for_each(|resource| self.otlp(resource?, tally)),
             _ => Ok(()),
@@ -210,10 +210,11 @@ impl Receiver {
     /// Files one item and records its id.
     fn file(&self, source: SourceId, body: &[u8], id: Path, tally: &mut Tally) -> Result<(), Malformed> {
         tally.file(self.id, source, 1, body.len());
-        if tally.detail() == Detail::Ids && !id.is_empty() {
-            if let Some(id) = bytes_at(body, id)? {
-                tally.record(self.id, source, id);
-            }
+        if tally.detail() < Detail::Ids || id.is_empty() {
+            return Ok(());
+        }
+        if let Some(id) = bytes_at(body, id)? {
+            tally.record(self.id, source, id);
         }
         Ok(())
     }

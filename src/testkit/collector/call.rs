@@ -242,10 +242,8 @@ impl Call {
             let _ = self.respond.send_response(status.to_trailers_only(), true);
             return;
         }
-        if status.code == Code::Ok {
-            if let Some(reply) = good_reply(self.id.method().reply) {
-                self.say(reply);
-            }
+        if let Some(reply) = good_reply(self.id.method().reply).filter(|_| status.code == Code::Ok) {
+            self.say(reply);
         }
         self.head();
         if let Some(out) = &mut self.out {

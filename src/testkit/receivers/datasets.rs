@@ -73,7 +73,7 @@ impl MeterSet {
     }
 
     /// The same set counted as the one message it came in.
-    pub(super) fn as_one(mut self, bytes: usize) -> Self {
+    pub(super) fn counted_once(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self.messages = self.messages.min(1);
         self.empty = u64::from(self.messages == 0);

@@ -206,7 +206,7 @@ fn ebpf_log(node: &str, service: &str) -> v3::EbpfAccessLogMessage {
     });
     v3::EbpfAccessLogMessage {
         node: (!node.is_empty()).then(|| v3::EbpfAccessLogNodeInfo { name: node.into(), ..Default::default() }),
-        connection: (!service.is_empty()).then(|| v3::AccessLogConnection {
+        connection: (!service.is_empty()).then_some(v3::AccessLogConnection {
             local: Some(v3::ConnectionAddress { address: Some(address) }),
             remote: None,
         }),
@@ -234,7 +234,8 @@ fn ebpf_logs_before_any_connection_are_dropped_and_a_first_message_without_node_
 fn ebpf_profile(task: &str, samples: bool) -> v3::EbpfProfilingData {
     v3::EbpfProfilingData {
         task: (!task.is_empty()).then(|| v3::EbpfProfilingTaskMetadata { task_id: task.into(), ..Default::default() }),
-        profiling: samples.then(|| v3::ebpf_profiling_data::Profiling::OnCpu(v3::EbpfOnCpuProfiling { dump_count: 1 })),
+        profiling: samples
+            .then_some(v3::ebpf_profiling_data::Profiling::OnCpu(v3::EbpfOnCpuProfiling { dump_count: 1 })),
     }
 }
 
