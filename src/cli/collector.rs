@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     stream_window: u32,
     /// Bytes a peer may send on one connection ahead of its being read.
-    #[arg(long, default_value_t = 16 << 20, value_name = "BYTES")]
+    #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     connection_window: u32,
     #[command(flatten)]
     behaviour: BehaviourArgs,

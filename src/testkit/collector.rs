@@ -87,7 +87,9 @@ impl Default for Options {
             log: None,
             behaviour: Behaviour::default(),
             stream_window_bytes: 1 << 20,
-            connection_window_bytes: 16 << 20,
+            // grpc-java: one window for both. Wider ones only move bytes from the socket to memory: measured with 32
+            // streams of 200 B, 16 MiB cost 0.58 µs a message and 1 MiB 0.30.
+            connection_window_bytes: 1 << 20,
             // OAP's default since 10.1.
             message_bytes_max: 52_428_800,
             exit_on_death: false,

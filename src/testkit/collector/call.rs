@@ -19,6 +19,7 @@ use crate::message::frames::{Frames, PREFIX_BYTES, Run};
 use crate::testkit::behaviour::Behaviour;
 use crate::testkit::methods::{MethodId, Reply};
 use crate::testkit::receivers::{End, Receiver};
+use crate::testkit::tally::Tally;
 use crate::wire::grpc::{Code, Status, response_head};
 
 /// Bytes taken off a stream before they are processed and their window is given back.
@@ -105,18 +106,8 @@ impl Call {
                 return Reading::Gone;
             }
             let (bytes, end) = gather(body, &mut self.frames).await;
-            loop {
-                match self.frames.next_run() {
-                    Ok(Some(run)) => match self.take(run).await {
-                        Some(reading) => return reading,
-                        None => continue,
-                    },
-                    Ok(None) => break,
-                    Err(broken) => {
-                        let status = Status::new(Code::ResourceExhausted, broken.to_string());
-                        return Reading::Answer(status, End::Broken);
-                    }
-                }
+            if let Some(reading) = self.take().await {
+                return reading;
             }
             // Fails only when the stream is gone, which the next read says.
             let _ = body.flow_control().release_capacity(bytes);
@@ -144,51 +135,76 @@ impl Call {
             .then(|| Reading::Answer(told(behaviour.status_of(self.number)), End::Clean))
     }
 
-    /// Processes whole messages, up to where the behaviour strikes.
-    async fn take(&mut self, mut run: Run) -> Option<Reading> {
-        let (delay, left) = {
-            let behaviour = self.behaviour.borrow();
-            let in_stream = behaviour.stream_messages_max().map(|max| max.saturating_sub(self.messages));
-            let in_life = behaviour.die_after_messages.map(|max| max.saturating_sub(self.house.messages()));
-            let left = in_stream.unwrap_or(u64::MAX).min(in_life.unwrap_or(u64::MAX));
-            (behaviour.message_delay, u32::try_from(left).unwrap_or(u32::MAX))
-        };
-        let run = if left >= run.messages() { run } else { run.take_front(usize::MAX, left)? };
-        if let Err(status) = self.show(&run) {
-            return Some(Reading::Answer(status, End::Broken));
+    /// Processes the whole messages gathered, up to where the behaviour strikes.
+    async fn take(&mut self) -> Option<Reading> {
+        loop {
+            let (delay, left) = {
+                let behaviour = self.behaviour.borrow();
+                let in_stream = behaviour.stream_messages_max().map(|max| max.saturating_sub(self.messages));
+                let in_life = behaviour.die_after_messages.map(|max| max.saturating_sub(self.house.messages()));
+                (behaviour.message_delay, in_stream.unwrap_or(u64::MAX).min(in_life.unwrap_or(u64::MAX)))
+            };
+            let before = self.messages;
+            let runs_max = if delay.is_zero() { usize::MAX } else { 1 };
+            let shown = self.show(runs_max, left);
+            let messages = self.messages - before;
+            self.house.add_messages(messages);
+            if self.is_fatal() {
+                self.house.die();
+                return std::future::pending().await;
+            }
+            if let Err(status) = shown {
+                return Some(Reading::Answer(status, End::Broken));
+            }
+            if let Some(early) = self.early() {
+                return Some(early);
+            }
+            if messages == 0 {
+                return None;
+            }
+            self.owed += delay.mul_f64(messages as f64);
+            if self.owed >= NAP {
+                tokio::time::sleep(std::mem::take(&mut self.owed)).await;
+            }
         }
-        self.messages += u64::from(run.messages());
-        self.house.add_messages(u64::from(run.messages()));
-        if self.is_fatal() {
-            self.house.die();
-            return std::future::pending().await;
-        }
-        self.owed += delay * run.messages();
-        if self.owed >= NAP {
-            tokio::time::sleep(std::mem::take(&mut self.owed)).await;
-        }
-        self.early()
     }
 
     fn is_fatal(&self) -> bool {
         self.behaviour.borrow().die_after_messages.is_some_and(|max| self.house.messages() >= max)
     }
 
-    /// Counts the run and shows its messages to the receiver.
-    fn show(&mut self, run: &Run) -> Result<(), Status> {
+    /// Counts messages and shows them to the receiver, under one lock: at most `runs_max` runs and `left` messages.
+    fn show(&mut self, runs_max: usize, mut left: u64) -> Result<(), Status> {
         let house = Rc::clone(&self.house);
         let mut tally = house.tally();
-        let messages = u64::from(run.messages());
-        tally.read(self.id, messages, run.bytes().len() as u64 - messages * PREFIX_BYTES as u64);
-        if !self.receiver.looks_at_messages(tally.detail()) {
-            return Ok(());
+        let looks = self.receiver.looks_at_messages(tally.detail());
+        for _ in 0..runs_max {
+            let run =
+                self.frames.next_run().map_err(|broken| Status::new(Code::ResourceExhausted, broken.to_string()))?;
+            let Some(mut run) = run else { break };
+            if left < u64::from(run.messages()) {
+                // What is cut off is never read: the call or the collector ends here.
+                let Some(rest) = run.take_front(usize::MAX, left as u32).filter(|_| left > 0) else { break };
+                run = rest;
+            }
+            let messages = u64::from(run.messages());
+            left -= messages;
+            self.messages += messages;
+            tally.read(self.id, messages, run.bytes().len() as u64 - messages * PREFIX_BYTES as u64);
+            if looks {
+                self.show_run(run.bytes(), &mut tally)?;
+            }
         }
-        for (is_compressed, body) in bodies(run.bytes()) {
+        Ok(())
+    }
+
+    fn show_run(&mut self, run: &[u8], tally: &mut Tally) -> Result<(), Status> {
+        for (is_compressed, body) in bodies(run) {
             let reply = if is_compressed {
                 let body = self.decompress(body)?;
-                self.receiver.message(&body, &mut tally)?
+                self.receiver.message(&body, tally)?
             } else {
-                self.receiver.message(body, &mut tally)?
+                self.receiver.message(body, tally)?
             };
             if let Some(reply) = reply {
                 self.say(reply);
