@@ -106,8 +106,9 @@ impl Gateway {
             leaving: is_leaving.clone(),
             workers: plan.workers.max(1),
         };
-        let threads: Vec<Arc<Thread>> =
-            (0..shared.workers).map(|worker| Thread::start(worker, shared.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
+        let threads: Vec<Arc<Thread>> = (0..shared.workers)
+            .map(|worker| Thread::start(worker, shared.clone()).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let everywhere = Arc::new(Semaphore::new(plan.limits.connections_max));
         let mut tasks = Vec::new();
         for (port, (listener, settings)) in bound.listeners.into_iter().zip(bound.settings).enumerate() {
@@ -208,7 +209,8 @@ impl Bound {
 async fn bind_one(name: &str, address: Option<SocketAddr>) -> io::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
     let explain = |error: io::Error| {
-        let message = format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
+        let message =
+            format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
         io::Error::new(error.kind(), message)
     };
     TcpListener::bind(address).await.map(Some).map_err(explain)

@@ -3,9 +3,12 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod gateway;
 pub mod listener;
 pub mod message;
 pub mod metrics;
 pub mod pool;
+pub mod proto;
 pub mod route;
+pub mod testkit;
 pub mod wire;

@@ -1,5 +1,6 @@
 //! `switchyard healthcheck`: asks `/ready` once, for images that have no curl.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -53,15 +54,22 @@ pub enum Unready {
 const ANSWER_BYTES_MAX: u64 = 8 << 10;
 
 /// Asks once, prints one line, answers the exit code: 0 when ready, else 1.
-pub async fn run(args: &Args) -> u8 {
-    match ask(&args.url, args.timeout).await {
+pub fn run(args: &Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("cannot start a runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(ask(&args.url, args.timeout)) {
         Ok(answer) => {
             println!("{answer}");
-            0
+            ExitCode::SUCCESS
         }
         Err(unready) => {
             println!("{unready}");
-            1
+            ExitCode::FAILURE
         }
     }
 }

@@ -113,10 +113,7 @@ impl Reporter {
             lost: LostReason::ALL.iter().map(lost).collect::<BTreeMap<_, _>>(),
             lost_total: totals.lost_total(),
             possible_duplicates: totals.possible_duplicates,
-            budget: snapshot::Budget {
-                used_bytes: self.budget.used() as u64,
-                limit_bytes: self.budget.limit() as u64,
-            },
+            budget: snapshot::Budget { used_bytes: self.budget.used() as u64, limit_bytes: self.budget.limit() as u64 },
             listeners: self.listener_figures(),
             calls: self.calls(),
             calls_total: self.register.len() as u64,

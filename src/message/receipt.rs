@@ -83,6 +83,13 @@ impl Books {
         }
     }
 
+    /// The figures when nothing more will be delivered: what is held is lost to the shutdown.
+    pub fn at_end(&self) -> Totals {
+        let mut totals = self.totals();
+        totals.lost[LostReason::Shutdown.index()] += std::mem::take(&mut totals.held);
+        totals
+    }
+
     /// Notes that messages of unknown outcome are sent again.
     pub fn sent_again(&self, messages: u64) {
         self.possible_duplicates.set(self.possible_duplicates.get() + messages);

@@ -1,0 +1,102 @@
+//! `switchyard run`: the gateway until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Overrides, Plan, Problem};
+use crate::gateway::{Gateway, Summary};
+
+/// Runs the gateway: agents' streams in, each message out to the backend that should have it.
+///
+/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Config file (YAML); see `switchyard check`.
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "SWITCHYARD_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// Runs until a signal; the exit code is 0 after a drain that lost nothing, 1 otherwise, 2 when it did not start.
+pub fn run(args: Args) -> ExitCode {
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    super::start_logging(&plan.log);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("switchyard: cannot start a runtime: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    runtime.block_on(serve(plan))
+}
+
+async fn serve(plan: Plan) -> ExitCode {
+    let banner = plan.describe();
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let (mut term, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("switchyard: cannot listen for signals: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let gateway = match Gateway::start(plan).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            eprintln!("switchyard: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    banner.iter().for_each(|line| eprintln!("{line}"));
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    eprintln!("draining; a second signal ends at once");
+    let summary = tokio::select! {
+        summary = gateway.drain() => summary,
+        _ = term.recv() => return ExitCode::FAILURE,
+        _ = interrupt.recv() => return ExitCode::FAILURE,
+    };
+    eprintln!("{}", one_line(&summary));
+    if summary.totals.lost_total() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The plan of file and flags, or everything that is wrong with them in one text.
+fn plan(args: &Args) -> Result<Plan, String> {
+    let all = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
+    let (plan, warnings) = match &args.config {
+        None => Plan::from_flags(&args.overrides).map_err(all)?,
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("switchyard: cannot read {}: {error}", file.display()))?;
+            config::load(&text, &file.display().to_string(), &args.overrides).map_err(all)?
+        }
+    };
+    warnings.iter().for_each(|warning| eprintln!("{warning}"));
+    Ok(plan)
+}
+
+/// What a gateway did, in the words of its metrics.
+pub fn one_line(summary: &Summary) -> String {
+    let totals = &summary.totals;
+    format!(
+        "received {} = delivered {} + held {} + lost {}; possible duplicates {}; drained in {:.1} s",
+        totals.received,
+        totals.delivered,
+        totals.held,
+        totals.lost_total(),
+        totals.possible_duplicates,
+        summary.drained_in.as_secs_f64(),
+    )
+}
