@@ -80,7 +80,8 @@ pub fn run(args: Args) -> ExitCode {
     } else {
         print(&outcome);
     }
-    if outcome.unreached == 0 && outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let reached = outcome.connects > 0 && outcome.unreached == 0;
+    if reached && outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Resolves at SIGTERM or SIGINT; never when signals cannot be watched.

@@ -142,7 +142,10 @@ fn an_upload_gets_its_go_on_before_its_end() {
 
 #[test]
 fn a_reset_comes_after_exactly_so_many_messages() {
-    let (outcome, counts) = run(Behaviour { reset_after: Some(7), ..Default::default() });
+    let mut collector = collector(Behaviour { reset_after: Some(7), ..Default::default() });
+    // Few: agents back off longer after each failure.
+    let outcome = Load { messages: 30, ..load(&collector) }.start().unwrap().wait();
+    let counts = collector.stop();
     assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), ["INTERNAL"]);
     assert_eq!(counts.messages, 7 * outcome.calls);
 }
