@@ -355,7 +355,7 @@ struct Usable<'a> {
 }
 
 impl Candidates for Usable<'_> {
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.pool.members.len()
     }
 

@@ -210,7 +210,7 @@ impl Channel {
             let load = self.pool.load(self.member);
             let (messages, bytes) = (trip.messages(), trip.bytes());
             trip.expect(lane.queue_bytes().min(settings.trip.bytes_max));
-            while let Some(parcel) = lane.next() {
+            while let Some(parcel) = lane.pop() {
                 load.wait_over(&parcel);
                 trip.load(parcel, now);
                 if trip.is_full(&settings.trip) || lane.is_suspect() {
@@ -437,7 +437,7 @@ impl Channel {
         let mut parcels = Vec::new();
         for lane in self.lanes.values_mut() {
             lane.starved_since = None;
-            parcels.extend(std::iter::from_fn(|| lane.next()));
+            parcels.extend(std::iter::from_fn(|| lane.pop()));
         }
         give_back_unloaded(&self.pool, self.member, &self.door, parcels);
         if self.door.is_closed() {

@@ -188,11 +188,17 @@ impl Portion {
         self.advance(length);
     }
 
+    fn give_back(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            give_back(buffer);
+        }
+    }
+
     /// Forgets the first `length` bytes and gives an emptied buffer back.
     fn advance(&mut self, length: usize) {
         self.start += length;
         if self.is_empty() {
-            self.buffer.take().map(give_back);
+            self.give_back();
             (self.start, self.end) = (0, 0);
         }
     }
@@ -200,7 +206,7 @@ impl Portion {
 
 impl Drop for Portion {
     fn drop(&mut self) {
-        self.buffer.take().map(give_back);
+        self.give_back();
     }
 }
 
