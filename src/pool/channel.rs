@@ -51,7 +51,6 @@ pub struct Channel {
     /// Calls that wait for a stream.
     calls: VecDeque<CallErrand>,
     next_trip: u64,
-    linger: Pin<Box<Sleep>>,
     tick: Pin<Box<Sleep>>,
     is_ticking: bool,
     /// The peer said GOAWAY: what is open goes on, nothing new begins.
@@ -109,7 +108,6 @@ impl Channel {
             answers: FuturesUnordered::new(),
             calls: VecDeque::new(),
             next_trip: 0,
-            linger: Box::pin(tokio::time::sleep(Duration::ZERO)),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_ticking: false,
             retired: false,
@@ -124,11 +122,9 @@ impl Channel {
         while let Poll::Ready(Some((trip, outcome))) = self.answers.poll_next_unpin(cx) {
             self.trip_over(trip, outcome, now);
         }
-        if self.poll_gathered(cx, now) {
-            self.take_errands();
-            self.load_lanes(now);
-            self.open_calls();
-        }
+        self.take_errands();
+        self.load_lanes(now);
+        self.open_calls();
         if self.door.take_hurry() {
             self.close_trips(now, |_| true);
         }
@@ -141,25 +137,6 @@ impl Channel {
             return Poll::Ready(Break::new(BreakKind::NotProcessed, "the backend asked us to go (GOAWAY)"));
         }
         Poll::Pending
-    }
-
-    /// Whether it is time to write: enough has gathered, the linger is over, or somebody relays a call.
-    fn poll_gathered(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let linger = self.pool.settings().linger;
-        if linger.is_zero() || self.door.is_gathered() || self.door.has_calls() {
-            self.door.set_lingering(false);
-            return true;
-        }
-        if self.door.is_empty() {
-            return !self.waiting_lanes.is_empty() || !self.calls.is_empty();
-        }
-        if !self.door.is_lingering() {
-            self.door.set_lingering(true);
-            self.linger.as_mut().reset(now + linger);
-        }
-        let is_over = self.linger.as_mut().poll(cx).is_ready();
-        self.door.set_lingering(!is_over);
-        is_over
     }
 
     /// Sorts the inbox into lanes.

@@ -14,7 +14,7 @@ pub struct Settings {
     pub balance: Policy,
     /// When a trip ends and how long its answer may take.
     pub trip: TripSettings,
-    /// How long a lane may gather before it writes; zero writes at once.
+    /// How long a worker may let messages gather before it looks at its sockets again; zero looks at once.
     pub linger: Duration,
     /// Bytes one backend may hold unanswered, over all workers; a backend at its bound is passed over.
     pub in_flight_bytes_max: usize,
