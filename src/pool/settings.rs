@@ -85,7 +85,7 @@ impl Default for TripSettings {
             messages_max: 4_096,
             bytes_max: 1 << 20,
             age_max: Duration::from_secs(1),
-            answer_deadline: Duration::from_secs(5),
+            answer_deadline: Duration::from_secs(2),
             hard_deadline: Duration::from_secs(30),
         }
     }
