@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::wire::client::{Answer, Connection};
 use crate::wire::grpc::Status;
+use crate::wire::quiet::Quiet;
 use crate::wire::stream::{Break, BreakKind};
 
 mod ages;
@@ -78,7 +79,8 @@ impl Channel {
             Ok(connection) => {
                 backend.connected();
                 let mut channel = Self::new(pool, member, door, connection);
-                let lost = poll_fn(|cx| channel.poll(cx)).await;
+                let quiet = Quiet::new();
+                let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx))).await;
                 channel.end(lost);
             }
             Err(error) => {
