@@ -3,6 +3,7 @@
 pub mod client;
 pub mod compression;
 pub mod grpc;
+pub mod pace;
 pub mod server;
 pub mod services;
 pub mod socket;

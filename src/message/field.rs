@@ -219,7 +219,7 @@ mod tests {
             }
             for (number, _) in &values {
                 let same = || values.iter().filter(|(n, _)| n == number);
-                prop_assert_eq!(last_bytes(&message, *number).unwrap(), same().last().map(|(_, bytes)| bytes.as_slice()));
+                prop_assert_eq!(last_bytes(&message, *number).unwrap(), same().next_back().map(|(_, bytes)| bytes.as_slice()));
                 prop_assert_eq!(first_bytes(&message, *number).unwrap(), same().next().map(|(_, bytes)| bytes.as_slice()));
             }
         }

@@ -5,7 +5,7 @@ use super::Policy;
 /// What a choice is made from.
 pub trait Candidates {
     /// How many backends there are, usable or not.
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
     /// Whether this one may take a parcel now.
     fn is_usable(&self, at: usize) -> bool;
     /// The bytes that speak against it.
@@ -37,7 +37,7 @@ impl Balancer {
             (Some(key), _) => by_rendezvous(key, candidates),
             (None, Policy::RoundRobin) => {
                 self.turn = self.turn.wrapping_add(1);
-                next_usable(self.turn % candidates.len().max(1), candidates)
+                next_usable(self.turn % candidates.count().max(1), candidates)
             }
             (None, Policy::LeastLoad | Policy::Hash) => by_load(candidates, draw),
         }
@@ -47,7 +47,7 @@ impl Balancer {
 /// The better of two drawn at random. Drawing two and not all keeps workers that decide at the same moment from
 /// rushing at the same backend.
 fn by_load(candidates: &impl Candidates, mut draw: impl FnMut(usize) -> usize) -> Option<usize> {
-    let count = candidates.len();
+    let count = candidates.count();
     let first = next_usable(draw(count.max(1)), candidates)?;
     let second = next_usable((first + 1 + draw(count.max(2) - 1)) % count, candidates)?;
     Some(if candidates.load(second) < candidates.load(first) { second } else { first })
@@ -56,12 +56,12 @@ fn by_load(candidates: &impl Candidates, mut draw: impl FnMut(usize) -> usize) -
 /// The usable backend with the highest weight for this key: every replica finds the same, and when one goes only its
 /// own keys move.
 fn by_rendezvous(key: u64, candidates: &impl Candidates) -> Option<usize> {
-    (0..candidates.len()).filter(|at| candidates.is_usable(*at)).max_by_key(|at| mix(key ^ candidates.name_hash(*at)))
+    (0..candidates.count()).filter(|at| candidates.is_usable(*at)).max_by_key(|at| mix(key ^ candidates.name_hash(*at)))
 }
 
 /// `start` or the first usable one behind it.
 fn next_usable(start: usize, candidates: &impl Candidates) -> Option<usize> {
-    let count = candidates.len();
+    let count = candidates.count();
     (0..count).map(|step| (start + step) % count).find(|at| candidates.is_usable(*at))
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     impl Candidates for Fixed {
-        fn len(&self) -> usize {
+        fn count(&self) -> usize {
             self.0.len()
         }
         fn is_usable(&self, at: usize) -> bool {

@@ -71,7 +71,7 @@ impl Lane {
     }
 
     /// The next parcel to load.
-    pub fn next(&mut self) -> Option<Parcel> {
+    pub fn pop(&mut self) -> Option<Parcel> {
         let parcel = self.queue.pop_front()?;
         self.queue_bytes -= parcel.bytes();
         Some(parcel)

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use switchyard::config::keys::{KEYS, Kind};
-use switchyard::config::{Log, LogFormat, Plan, RelayMethod};
+use switchyard::config::{Log, LogFormat, Plan};
 use switchyard::listener::{Limits, Reply};
 use switchyard::message::flow::Flow;
 use switchyard::pool::{self, Endpoint, Policy};
+use switchyard::route::RelayMethod;
 
 use super::{EXAMPLE, overrides, plan, read_with};
 
