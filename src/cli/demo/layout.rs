@@ -109,7 +109,8 @@ pub fn table(scene: &Scene, figures: &Figures, notes: &[Note]) -> Vec<Line> {
     lines.push(Line::default());
     let shown = &notes[notes.len().saturating_sub(NOTES_MAX)..];
     lines.extend(shown.iter().map(note));
-    lines.resize_with(lines.len() + NOTES_MAX - shown.len(), Line::default);
+    // One more, so that the keys stand apart.
+    lines.resize_with(lines.len() + NOTES_MAX - shown.len() + 1, Line::default);
     lines.push(keys(scene));
     lines
 }
@@ -145,21 +146,18 @@ fn backend(scene: &Scene, row: &BackendRow) -> Line {
 fn law(figures: &Figures) -> Vec<Line> {
     let (rate, total) = (&figures.per_second, &figures.in_all);
     let row = |paint, name: &str, rate: String, total: String| {
-        Line::of(paint, format!("  {name:<13}")).and(paint, format!("{rate:>12}{total:>28}"))
+        Line::of(paint, format!("  {name:<13}")).and(paint, format!("{rate:>12}{total:>16}"))
     };
     let lost = if total.lost > 0 { Paint::Red } else { Paint::Plain };
-    let mut lines = vec![
-        Line::of(Paint::Dim, format!("  {:<13}{:>12}{:>28}", "messages", "per second", "in all")),
+    let again = if figures.possible_duplicates > 0 { Paint::Yellow } else { Paint::Plain };
+    vec![
+        Line::of(Paint::Dim, format!("  {:<13}{:>12}{:>16}", "messages", "per second", "in all")),
         row(Paint::Bold, "  received", grouped(rate.received), grouped(total.received)),
         row(Paint::Plain, "= delivered", grouped(rate.delivered), grouped(total.delivered)),
         row(Paint::Plain, "+ held", signed(rate.held), grouped(total.held.unsigned_abs())),
         row(lost, "+ lost", grouped(rate.lost), grouped(total.lost)),
-    ];
-    let duplicates = if figures.possible_duplicates > 0 { Paint::Yellow } else { Paint::Dim };
-    lines.push(row(duplicates, "  sent again", String::new(), grouped(figures.possible_duplicates)));
-    let last = lines.pop().unwrap_or_default();
-    lines.push(last.and(Paint::Dim, "  possible duplicates"));
-    lines
+        Line::of(again, format!("    {:<20}{:>19}", "possible duplicates", grouped(figures.possible_duplicates))),
+    ]
 }
 
 fn note(note: &Note) -> Line {

@@ -116,7 +116,7 @@ impl Stage {
     pub fn kill(&mut self) -> String {
         let running: Vec<bool> = self.collectors.iter().map(Collector::is_running).collect();
         let Some(at) = victim(self.turn, &running) else {
-            return "nobody is left to kill: r brings them back, the gateway keeps what comes".to_owned();
+            return "all are dead: the gateway keeps what comes until one is back".to_owned();
         };
         self.turn = (at + 1) % COLLECTORS.len();
         self.collectors[at].kill();
@@ -135,7 +135,11 @@ impl Stage {
             }
             revived.push(*name);
         }
-        if revived.is_empty() { "nobody is dead".to_owned() } else { format!("{} listens again", revived.join(", ")) }
+        if revived.is_empty() {
+            "nobody is dead".to_owned()
+        } else {
+            format!("{} back, on the old port", revived.join(", "))
+        }
     }
 
     /// Ends everybody, so that all figures are final: agents half-close and are answered, the gateway drains, then
