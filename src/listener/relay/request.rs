@@ -11,8 +11,8 @@ use crate::message::flow::Flow;
 use crate::message::frames::{Counter, Frames};
 use crate::wire::stream::{Chunk, Inflow};
 
-use super::super::reply::Complaint;
 use super::Counts;
+use crate::listener::reply::Complaint;
 
 /// Bytes of a call that are kept so that it can be said again elsewhere. What is longer has only one try.
 const KEPT_BYTES_MAX: usize = 256 << 10;
