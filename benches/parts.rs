@@ -21,6 +21,8 @@ use switchyard::route::key;
 use switchyard::route::sorter::{Sorter, Source, Subjects};
 
 fn main() {
+    // What counts counts for real.
+    switchyard::metrics::install();
     divan::main();
 }
 

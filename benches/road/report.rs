@@ -104,7 +104,9 @@ fn losses(samples: &[Sample]) -> String {
 }
 
 fn latency(p50: f64, p99: f64) -> String {
-    let one = |micros: f64| if micros < 10_000.0 { format!("{:.1}", micros / 1000.0) } else { format!("{:.0}", micros / 1000.0) };
+    let one = |micros: f64| {
+        if micros < 10_000.0 { format!("{:.1}", micros / 1000.0) } else { format!("{:.0}", micros / 1000.0) }
+    };
     format!("{} / {} ms", one(p50), one(p99))
 }
 
@@ -144,8 +146,11 @@ fn spread(samples: &[Sample], look: impl Fn(&Sample) -> f64) -> f64 {
 /// Every run of every row.
 pub fn json(setting: &Setting, runs: &[Runs]) -> serde_json::Value {
     let row = |runs: &Runs| {
-        let sides: serde_json::Map<_, _> =
-            Side::BOTH.into_iter().zip(&runs.sides).map(|(side, samples)| (side.name().to_owned(), json!(samples))).collect();
+        let sides: serde_json::Map<_, _> = Side::BOTH
+            .into_iter()
+            .zip(&runs.sides)
+            .map(|(side, samples)| (side.name().to_owned(), json!(samples)))
+            .collect();
         json!({
             "name": runs.row.name,
             "load": runs.row.load,

@@ -269,7 +269,8 @@ impl Moment {
 
 impl Sample {
     fn window(&mut self, before: &Moment, after: &Moment) {
-        let received: Vec<u64> = after.received.iter().zip(&before.received).map(|(after, before)| after - before).collect();
+        let received: Vec<u64> =
+            after.received.iter().zip(&before.received).map(|(after, before)| after - before).collect();
         self.messages = received.iter().sum();
         let messages = (self.messages as f64).max(1.0);
         let seconds = after.at.duration_since(before.at).as_secs_f64();
@@ -278,7 +279,8 @@ impl Sample {
         self.cpu_us_per_message = cpu_us / messages;
         self.cores_used = cpu_us / (seconds * 1e6);
         self.switches_per_message = after.gateway.switches.saturating_sub(before.gateway.switches) as f64 / messages;
-        self.max_over_mean = received.iter().copied().max().unwrap_or_default() as f64 * received.len() as f64 / messages;
+        self.max_over_mean =
+            received.iter().copied().max().unwrap_or_default() as f64 * received.len() as f64 / messages;
         let foreign_us = (after.machine_us - before.machine_us) - (after.ours_us - before.ours_us);
         self.foreign_cores = (foreign_us / (seconds * 1e6)).max(0.0);
     }
