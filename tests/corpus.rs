@@ -9,11 +9,12 @@ mod checks;
 /// Runs `check` on every seed of `target`, on `more` inputs and on `mutations` of all of them.
 fn replay(target: &str, check: fn(&[u8]), more: &[&[u8]], mutations: usize) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let found = std::fs::read_dir(&directory).expect("the corpus is part of the repository");
+    let mut files: Vec<_> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "seed"));
     assert!(!files.is_empty(), "no seeds in {}", directory.display());
-    let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).expect("a seed can be read")).collect();
     seeds.extend(more.iter().map(|seed| seed.to_vec()));
     seeds.iter().for_each(|seed| held(target, check, seed));
     let mut random = fastrand::Rng::with_seed(0x5357_4954);

@@ -54,7 +54,10 @@ fn main() -> ExitCode {
     let done = match args.naive {
         Some(listen) => naive::run(listen, &args.to),
         // cargo test --all-targets runs benches without --bench; there this one has nothing to say.
-        None if !args.bench => Ok(eprintln!("run it by `cargo bench --bench road`")),
+        None if !args.bench => {
+            eprintln!("run it by `cargo bench --bench road`");
+            Ok(())
+        }
         None => measure(&args).map_err(Into::into),
     };
     match done {
