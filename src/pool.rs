@@ -232,7 +232,12 @@ impl Pool {
         load.held.set(load.held.get() + parcel.bytes());
         load.recent.set(load.recent.get() + parcel.bytes() as u64);
         load.wait(&parcel);
-        self.door(member, parcel.subject.flow).entrust(parcel);
+        let door = self.door(member, parcel.subject.flow);
+        let is_awaited = parcel.ticket.is_awaited();
+        door.entrust(parcel);
+        if is_awaited {
+            door.hurry();
+        }
     }
 
     /// A channel of this backend and flow that is not held up by the peer's stream limit; a new one where there is
