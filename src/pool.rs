@@ -33,10 +33,10 @@ use crate::message::receipt::Books;
 use crate::metrics::LostReason;
 
 use backend::Backend;
-use balance::{Balancer, Candidates};
+use balance::Balancer;
 use channel::Channel;
 use door::{CallErrand, Door, LaneFigures, OpenCall};
-use load::Load;
+use load::{Load, Usable};
 pub use settings::{Endpoint, Policy, Settings, TripSettings};
 
 /// What all workers share of one pool.
@@ -100,10 +100,6 @@ const COOLING: Duration = Duration::from_millis(100);
 /// Bytes a backend may be ahead of the least loaded one, every [`COOLING`].
 const AHEAD_MAX: u64 = 64 << 10;
 
-/// What a byte that waits counts for in the load, against one that was sent lately: a backend that lets bytes wait is
-/// left alone long before it has fallen a second behind.
-const WAITING_WEIGHT: u64 = 4;
-
 // === impl Backends ===
 
 impl Backends {
@@ -166,9 +162,11 @@ impl Pool {
     pub fn take(self: &Rc<Self>, parcel: Parcel) {
         let flow = parcel.subject.flow.index();
         let others_wait = !self.waiting[flow].borrow().is_empty();
-        match self.choose(parcel.key, avoided(&parcel)).filter(|_| !others_wait) {
-            Some(member) => self.entrust(member, parcel),
-            None => self.waiting[flow].borrow_mut().push_back(parcel),
+        match self.choose_for(&parcel) {
+            Some(member) if !others_wait => self.entrust(member, parcel),
+            // Who may not go where others may would hold them up.
+            None if avoided(&parcel) != 0 => self.rest(parcel),
+            _ => self.waiting[flow].borrow_mut().push_back(parcel),
         }
     }
 
@@ -177,13 +175,14 @@ impl Pool {
     pub async fn open(
         self: &Rc<Self>,
         flow: Flow,
+        path: &str,
         key: Option<u64>,
         avoid: u64,
         head: impl Fn(&str) -> Request<()>,
     ) -> (usize, OpenCall) {
         loop {
             let room = self.room.notified();
-            let Some(member) = self.choose(key, avoid).or_else(|| self.choose(key, 0)) else {
+            let Some(member) = self.choose(key, avoid | self.lacking(path)).or_else(|| self.choose(key, avoid)) else {
                 room.await;
                 continue;
             };
@@ -200,7 +199,7 @@ impl Pool {
         for queue in &self.waiting {
             loop {
                 let Some(parcel) = queue.borrow_mut().pop_front() else { break };
-                match self.choose(parcel.key, avoided(&parcel)) {
+                match self.choose_for(&parcel) {
                     Some(member) => self.entrust(member, parcel),
                     None => {
                         queue.borrow_mut().push_front(parcel);
@@ -220,6 +219,26 @@ impl Pool {
         let least = (0..self.members.len()).filter(is_up).map(|at| self.load(at).recent.get()).min();
         let most = least.unwrap_or(0) + AHEAD_MAX;
         self.members.iter().for_each(|member| member.load.recent.set(member.load.recent.get().min(most)));
+    }
+
+    /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
+    fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
+        let avoid = avoided(parcel);
+        match self.lacking(parcel.subject.path) {
+            0 => self.choose(parcel.key, avoid),
+            lacking => self.choose(parcel.key, avoid | lacking).or_else(|| self.choose(parcel.key, avoid)),
+        }
+    }
+
+    /// The backends that are believed not to serve a method.
+    fn lacking(&self, path: &str) -> u64 {
+        let lacks = |member: &usize| self.backend(*member).lacks(path);
+        (0..self.members.len()).filter(lacks).fold(0, |lacking, member| lacking | bit(member))
+    }
+
+    /// How many backends there are.
+    pub fn members(&self) -> usize {
+        self.members.len()
     }
 
     fn choose(&self, key: Option<u64>, avoid: u64) -> Option<usize> {
@@ -333,38 +352,6 @@ impl Pool {
             let doors = member.doors.iter().flat_map(|doors| doors.borrow().clone());
             doors.map(move |door| (at, door)).collect::<Vec<_>>()
         })
-    }
-}
-
-/// The backends without those to be avoided.
-struct Usable<'a> {
-    pool: &'a Pool,
-    avoid: u64,
-}
-
-impl Candidates for Usable<'_> {
-    fn count(&self) -> usize {
-        self.pool.members.len()
-    }
-
-    fn is_usable(&self, at: usize) -> bool {
-        let load = self.pool.load(at);
-        self.avoid & bit(at) == 0
-            && self.pool.backend(at).is_up()
-            && !load.starved.get()
-            && load.held.get() < self.pool.held_bytes_max
-    }
-
-    fn load(&self, at: usize) -> u64 {
-        let member = &self.pool.members[at];
-        let doors =
-            member.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.blocked_bytes()).sum::<usize>());
-        let held_up = member.load.waiting.get() + doors.sum::<usize>();
-        held_up as u64 * WAITING_WEIGHT + member.load.recent.get()
-    }
-
-    fn name_hash(&self, at: usize) -> u64 {
-        self.pool.backend(at).name_hash()
     }
 }
 

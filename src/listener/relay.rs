@@ -16,9 +16,10 @@ use tokio::time::Instant;
 use crate::message::flow::Flow;
 use crate::message::receipt::{Receipt, Ticket};
 use crate::metrics::{self, LostReason};
+use crate::pool::Pool;
 use crate::route::contract::{Relay, Replay};
 use crate::route::key;
-use crate::wire::grpc::{self, Status};
+use crate::wire::grpc::{self, Code, Status};
 use crate::wire::server::{Answering, Call};
 
 use super::register::Entry;
@@ -136,7 +137,7 @@ impl Attempt {
         let until = self.open_until();
         loop {
             let pool = Rc::clone(&self.worker.pool);
-            let opening = pool.open(self.flow, self.key, self.failed, |authority| self.head(authority));
+            let opening = pool.open(self.flow, &self.path, self.key, self.failed, |authority| self.head(authority));
             let opened = tokio::time::timeout_at(until, while_caller_waits(answer, opening)).await;
             let (member, open) = match opened {
                 Ok(Some(opened)) => opened,
@@ -147,17 +148,32 @@ impl Attempt {
             let patience = Patience { deadline: self.deadline, first_answer: self.worker.limits.relay_deadline };
             let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
             match ended {
-                Ended::Failed { may_retry: true, untouched, .. } if Instant::now() < until => {
+                Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
+                    if status.code == Code::Unimplemented {
+                        pool.backend(member).lack(&self.path);
+                    }
+                    if !self.fail(&pool, member) {
+                        return Ended::failed(status);
+                    }
                     if !untouched {
                         sent.counts.sent_again();
                     }
-                    tracing::debug!(path = %self.path, backend = pool.backend(member).name(), "relayed call is tried elsewhere");
-                    self.failed |= 1 << (member % 64);
                     sent.rewind();
                 }
                 ended => return ended,
             }
         }
+    }
+
+    /// Notes that a backend has failed the call; answers whether another try makes sense. A backend that is out by now
+    /// may well serve it once it is back; when all that are up have failed it, nobody will.
+    fn fail(&mut self, pool: &Pool, member: usize) -> bool {
+        if !pool.backend(member).is_up() {
+            return true;
+        }
+        self.failed |= 1 << (member % 64);
+        let untried = |member: &usize| self.failed & (1 << (member % 64)) == 0;
+        (0..pool.members()).any(|member| untried(&member))
     }
 
     /// When waiting for a backend ends, counted from now.

@@ -31,16 +31,17 @@ pub struct Parcel {
     pub ticket: Ticket,
     /// Answers for the memory.
     pub permit: Permit,
-    /// Set once a backend has refused a trip these messages were on: one of them may be what it refused, so from
-    /// then on they travel alone.
+    /// Set once a backend has refused a trip these messages were on.
     pub suspicion: Option<Suspicion>,
 }
 
-/// What is known of messages that a backend has refused.
+/// What is known of messages that a backend has refused, together with others or alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Suspicion {
     /// Since when.
     pub since: Instant,
+    /// Whether they may be at fault themselves; then they travel alone.
+    pub alone: bool,
     /// How often they were refused without anybody being able to say whose fault it was.
     pub undecided: u32,
     /// The backends that have refused them, and not just everything, a bit each.
@@ -73,6 +74,11 @@ pub struct Opening {
 // === impl Parcel ===
 
 impl Parcel {
+    /// Whether it must not share a trip.
+    pub fn is_suspect(&self) -> bool {
+        self.suspicion.is_some_and(|suspicion| suspicion.alone)
+    }
+
     /// Bytes on the wire.
     pub fn bytes(&self) -> usize {
         self.run.bytes().len()
@@ -95,7 +101,12 @@ impl Parcel {
                 ticket: self.ticket.split(1),
                 permit: self.permit.split(cost),
                 // Alone, each is judged anew.
-                suspicion: self.suspicion.map(|suspicion| Suspicion { refused_by: 0, undecided: 0, ..suspicion }),
+                suspicion: self.suspicion.map(|suspicion| Suspicion {
+                    alone: true,
+                    refused_by: 0,
+                    undecided: 0,
+                    ..suspicion
+                }),
             }
         })
     }

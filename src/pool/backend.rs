@@ -14,6 +14,9 @@ use crate::wire::grpc::Code;
 use super::health::{Fault, Health};
 use super::{Endpoint, Settings};
 
+/// How long a backend is believed not to serve a method; it may be upgraded.
+const LACK_BELIEVED: Duration = Duration::from_secs(60);
+
 /// A backend, shared by all workers.
 pub struct Backend {
     endpoint: Endpoint,
@@ -27,6 +30,10 @@ pub struct Backend {
     went_out: Notify,
     /// Tells every worker that some backend came or went.
     changed: watch::Sender<u64>,
+    /// Methods it answered UNIMPLEMENTED to, and until when that is believed.
+    lacks: Mutex<Vec<(String, Instant)>>,
+    /// Whether there is any, for the road to read without a lock.
+    lacks_any: AtomicBool,
     figures: Figures,
     handles: metrics::Backend,
     started: Instant,
@@ -83,6 +90,8 @@ impl Backend {
             up: AtomicBool::new(true),
             went_out: Notify::new(),
             changed,
+            lacks: Mutex::default(),
+            lacks_any: AtomicBool::new(false),
             figures: Figures::default(),
             handles,
             started: Instant::now(),
@@ -189,6 +198,33 @@ impl Backend {
         if in_company {
             self.update(|health, now| health.failed(now));
         }
+    }
+
+    /// It does not serve a method: believed for a while, so that an old collector in a mixed pool is not asked for it
+    /// with every message.
+    pub fn lack(&self, path: &str) {
+        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + LACK_BELIEVED;
+        match lacks.iter_mut().find(|(method, _)| method == path) {
+            Some((_, believed)) => *believed = until,
+            None => {
+                tracing::warn!(backend = %self.name, method = path, "backend does not serve this method; others are asked");
+                lacks.push((path.to_owned(), until));
+            }
+        }
+        self.lacks_any.store(true, Relaxed);
+    }
+
+    /// Whether it is believed not to serve a method.
+    pub fn lacks(&self, path: &str) -> bool {
+        if !self.lacks_any.load(Relaxed) {
+            return false;
+        }
+        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        lacks.retain(|(_, until)| *until > now);
+        self.lacks_any.store(!lacks.is_empty(), Relaxed);
+        lacks.iter().any(|(method, _)| method == path)
     }
 
     /// Whether a trip was answered `OK` after this moment.

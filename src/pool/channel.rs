@@ -163,6 +163,10 @@ impl Channel {
             }
         }
         self.door.set_starved(starved || !self.calls.is_empty());
+        if starved {
+            // Others want the streams: what is loaded goes, and its stream comes free with the answer.
+            self.close_trips(now, |_| true);
+        }
         if self.retired {
             self.give_back_waiting();
         }

@@ -42,7 +42,7 @@ pub struct Lane {
 impl LaneKey {
     /// The lane a parcel belongs on.
     pub fn of(parcel: &Parcel) -> Self {
-        Self { subject: Rc::as_ptr(&parcel.subject).addr(), suspect: parcel.suspicion.is_some() }
+        Self { subject: Rc::as_ptr(&parcel.subject).addr(), suspect: parcel.is_suspect() }
     }
 }
 
@@ -53,7 +53,7 @@ impl Lane {
     pub fn for_parcel(parcel: &Parcel) -> Self {
         Self {
             subject: Rc::clone(&parcel.subject),
-            suspect: parcel.suspicion.is_some(),
+            suspect: parcel.is_suspect(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             filling: None,

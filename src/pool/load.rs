@@ -4,6 +4,9 @@ use std::cell::Cell;
 
 use crate::message::parcel::Parcel;
 
+use super::balance::Candidates;
+use super::{Pool, bit};
+
 /// What speaks against a backend, in bytes, as one worker sees it. No reply is needed to notice a slow one: its
 /// windows close and its trips stay unanswered.
 #[derive(Default)]
@@ -18,6 +21,16 @@ pub struct Load {
     pub(super) recent: Cell<u64>,
     /// It allows no stream at all and something has waited for one too long.
     pub(super) starved: Cell<bool>,
+}
+
+/// What a byte that waits counts for in the load, against one that was sent lately: a backend that lets bytes wait is
+/// left alone long before it has fallen a second behind.
+const WAITING_WEIGHT: u64 = 4;
+
+/// The backends without those to be avoided.
+pub(super) struct Usable<'a> {
+    pub pool: &'a Pool,
+    pub avoid: u64,
 }
 
 // === impl Load ===
@@ -37,5 +50,33 @@ impl Load {
 
     pub(super) fn cool(&self) {
         self.recent.set(self.recent.get() - self.recent.get() / 10);
+    }
+}
+
+// === impl Usable ===
+
+impl Candidates for Usable<'_> {
+    fn count(&self) -> usize {
+        self.pool.members.len()
+    }
+
+    fn is_usable(&self, at: usize) -> bool {
+        let load = self.pool.load(at);
+        self.avoid & bit(at) == 0
+            && self.pool.backend(at).is_up()
+            && !load.starved.get()
+            && load.held.get() < self.pool.held_bytes_max
+    }
+
+    fn load(&self, at: usize) -> u64 {
+        let member = &self.pool.members[at];
+        let doors =
+            member.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.blocked_bytes()).sum::<usize>());
+        let held_up = member.load.waiting.get() + doors.sum::<usize>();
+        held_up as u64 * WAITING_WEIGHT + member.load.recent.get()
+    }
+
+    fn name_hash(&self, at: usize) -> u64 {
+        self.pool.backend(at).name_hash()
     }
 }

@@ -51,31 +51,53 @@ impl Pool {
 
     /// A backend refused the trip this parcel was on, alone or in company.
     fn suspect(self: &Rc<Self>, mut parcel: Parcel, member: usize, refusal: Refusal) {
-        let now = Instant::now();
-        let first = Suspicion { since: now, undecided: 0, refused_by: 0 };
-        let was_alone = parcel.suspicion.is_some();
+        let was_alone = parcel.is_suspect();
+        let first = Suspicion { since: Instant::now(), alone: false, undecided: 0, refused_by: 0 };
         let suspicion = parcel.suspicion.get_or_insert(first);
-        if refusal == Refusal::Undecided && was_alone {
-            let backend_works = self.backend(member).has_answered_since(suspicion.since);
-            if !backend_works && now < suspicion.since + UNDECIDED_MAX {
-                suspicion.undecided += 1;
-                let rest = REST_MIN.saturating_mul(1 << suspicion.undecided.min(10)).min(REST_MAX);
-                self.resting.borrow_mut().push((now + rest, parcel));
-                return;
+        match refusal {
+            Refusal::Unserved => self.backend(member).lack(parcel.subject.path),
+            Refusal::TheirFault => suspicion.alone = true,
+            Refusal::Undecided if !was_alone => {
+                suspicion.alone = true;
+                return self.take(parcel);
+            }
+            Refusal::Undecided => {
+                let is_blamed = self.backend(member).has_answered_since(suspicion.since);
+                if !is_blamed && suspicion.since.elapsed() < UNDECIDED_MAX {
+                    suspicion.undecided += 1;
+                    return self.rest(parcel);
+                }
             }
         }
-        if was_alone || refusal != Refusal::Undecided {
-            suspicion.refused_by |= bit(member);
+        suspicion.refused_by |= bit(member);
+        let refused_by = suspicion.refused_by.count_ones();
+        // What nobody serves is known only when everybody was asked; what is broken, sooner.
+        let enough = if refusal == Refusal::Unserved { u64::BITS } else { REFUSALS_MAX };
+        match refused_by >= enough.min(self.members.len() as u32) {
+            true => self.refused_by_all(parcel, refusal),
+            false => self.take(parcel),
         }
-        if suspicion.refused_by.count_ones() < REFUSALS_MAX.min(self.members.len() as u32) {
-            return self.take(parcel);
-        }
-        if parcel.messages() > 1 {
+    }
+
+    /// Everybody who counts has refused these: find out which of them is to blame, or give them up.
+    fn refused_by_all(self: &Rc<Self>, parcel: Parcel, refusal: Refusal) {
+        if parcel.messages() > 1 && refusal != Refusal::Unserved {
             return parcel.take_apart().for_each(|alone| self.take(alone));
         }
-        let (method, bytes) = (parcel.subject.path, parcel.bytes());
-        tracing::error!(method, bytes, "a message is lost: every backend tried has refused it and taken others");
+        let (method, messages, bytes) = (parcel.subject.path, parcel.messages(), parcel.bytes());
+        tracing::error!(method, messages, bytes, ?refusal, "lost: every backend tried has refused this");
         parcel.ticket.lose(LostReason::Rejected);
+    }
+
+    /// Lets a refused parcel wait apart from the others, longer each time it could not be decided about. One that has
+    /// been refused by those who are there and waits in vain for the rest is given up in the end.
+    pub(super) fn rest(self: &Rc<Self>, parcel: Parcel) {
+        let suspicion = parcel.suspicion.expect("only refused parcels rest");
+        if suspicion.since.elapsed() >= UNDECIDED_MAX && suspicion.refused_by != 0 {
+            return self.refused_by_all(parcel, Refusal::TheirFault);
+        }
+        let rest = REST_MIN.saturating_mul(1 << suspicion.undecided.min(10)).min(REST_MAX);
+        self.resting.borrow_mut().push((Instant::now() + rest, parcel));
     }
 
     /// Tries those again that have rested.

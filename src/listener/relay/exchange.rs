@@ -231,9 +231,10 @@ impl<'a> Exchange<'a> {
 
     /// The backend's whole answer was a status.
     fn trailers_only(&mut self, status: Status) -> Ended {
+        let is_unserved = status.code == Code::Unimplemented;
         let is_overload = matches!(status.code, Code::Unavailable | Code::ResourceExhausted);
-        if is_overload && self.request.may_retry(false) {
-            return Ended::Failed { status: self.tone.soften(status), may_retry: true, untouched: false };
+        if (is_unserved || is_overload) && self.request.may_retry(is_unserved) {
+            return Ended::Failed { status: self.tone.soften(status), may_retry: true, untouched: is_unserved };
         }
         let ok = status.code == Code::Ok;
         self.answering.status(&self.tone.soften(status));
