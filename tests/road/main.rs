@@ -1,0 +1,4 @@
+//! The road from agents to collectors, whole: real sockets, scripted collectors and agents, and books that must balance.
+
+mod ground;
+mod skew;
