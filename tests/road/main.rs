@@ -1,7 +1,11 @@
 //! The road from agents to collectors, whole: real sockets, scripted collectors and agents, and books that must balance.
 
+mod attribution;
+mod backend;
+mod caller;
 mod ground;
 mod kill;
 mod process;
+mod relay;
 mod skew;
 mod stall;

@@ -87,7 +87,6 @@ fn a_stall_that_gets_every_collector_ejected_as_late_loses_and_doubles_nothing()
 
 /// A long garbage collection: the kernel goes on acknowledging, the process reads nothing, and the TCP window closes.
 #[test]
-#[ignore = "defect 3"]
 fn a_collector_frozen_for_five_seconds_is_late_and_not_dead_so_nothing_is_said_twice() {
     let scratch = Scratch::new("frozen");
     let collectors = ["a", "b", "c"].map(|name| CollectorProcess::start(scratch.path(), name));
