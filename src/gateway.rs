@@ -178,6 +178,16 @@ impl Gateway {
     }
 }
 
+impl Addresses {
+    /// Writes the addresses that were bound into a plan, to be shown.
+    pub fn fill_in(&self, plan: &mut Plan) {
+        for (listener, (_, address)) in plan.listeners.iter_mut().zip(&self.listeners) {
+            listener.address = *address;
+        }
+        (plan.prometheus, plan.admin) = (self.prometheus, self.admin);
+    }
+}
+
 /// The ports of a plan, bound.
 struct Bound {
     listeners: Vec<TcpListener>,

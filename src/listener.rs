@@ -5,7 +5,6 @@ pub mod call;
 pub mod connection;
 pub mod register;
 pub mod relay;
-mod relay_exchange;
 pub mod reply;
 mod settings;
 pub mod sort;

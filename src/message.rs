@@ -7,3 +7,4 @@ pub mod flow;
 pub mod frames;
 pub mod parcel;
 pub mod receipt;
+pub mod run;

@@ -11,6 +11,7 @@ pub mod door;
 pub mod health;
 pub mod lane;
 pub mod ledger;
+pub mod load;
 pub mod probe;
 mod settings;
 pub mod trip;
@@ -33,6 +34,7 @@ use backend::Backend;
 use balance::{Balancer, Candidates};
 use channel::Channel;
 use door::{CallErrand, Door, LaneFigures, OpenCall};
+use load::Load;
 pub use settings::{Endpoint, Policy, Settings, TripSettings};
 
 /// What all workers share of one pool.
@@ -64,22 +66,6 @@ struct Member {
     doors: [RefCell<Vec<Rc<Door>>>; Flow::ALL.len()],
 }
 
-/// What speaks against a backend, in bytes, as one worker sees it. No reply is needed to notice a slow one: its
-/// windows close and its trips stay unanswered.
-#[derive(Default)]
-pub struct Load {
-    /// Entrusted to its channels and not settled: the bound.
-    held: Cell<usize>,
-    /// Entrusted and not loaded onto a trip yet.
-    waiting: Cell<usize>,
-    /// The same in messages, for people.
-    waiting_messages: Cell<u64>,
-    /// Entrusted lately; shrinks by a tenth every [`COOLING`], so it is about what the last second brought.
-    recent: Cell<u64>,
-    /// It allows no stream at all and something has waited for one too long.
-    starved: Cell<bool>,
-}
-
 /// What became of messages that were entrusted to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -93,7 +79,7 @@ pub enum Outcome {
     Refused,
 }
 
-/// How often [`Load::recent`] shrinks.
+/// How often the memory of what was entrusted lately shrinks.
 const COOLING: Duration = Duration::from_millis(100);
 
 /// Different backends that must have refused a message before it is given up.
@@ -377,26 +363,6 @@ impl Candidates for Usable<'_> {
 
     fn name_hash(&self, at: usize) -> u64 {
         self.pool.backend(at).name_hash()
-    }
-}
-
-// === impl Load ===
-
-impl Load {
-    /// A parcel has been entrusted and is not on a trip yet.
-    fn wait(&self, parcel: &Parcel) {
-        self.waiting.set(self.waiting.get() + parcel.bytes());
-        self.waiting_messages.set(self.waiting_messages.get() + u64::from(parcel.messages()));
-    }
-
-    /// A parcel waits no longer.
-    fn wait_over(&self, parcel: &Parcel) {
-        self.waiting.set(self.waiting.get() - parcel.bytes());
-        self.waiting_messages.set(self.waiting_messages.get() - u64::from(parcel.messages()));
-    }
-
-    fn cool(&self) {
-        self.recent.set(self.recent.get() - self.recent.get() / 10);
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod client;
 pub mod compression;
 pub mod grpc;
+pub mod pace;
+pub mod quiet;
 pub mod server;
 pub mod services;
 pub mod socket;

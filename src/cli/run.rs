@@ -41,7 +41,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(plan: Plan) -> ExitCode {
-    let banner = plan.describe();
+    let mut asked = plan.clone();
     let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     let (mut term, mut interrupt) = match signals {
         Ok(signals) => signals,
@@ -57,7 +57,9 @@ async fn serve(plan: Plan) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    banner.iter().for_each(|line| eprintln!("{line}"));
+    // With the ports the kernel gave, where 0 was asked for.
+    gateway.addresses().fill_in(&mut asked);
+    asked.describe().iter().for_each(|line| eprintln!("{line}"));
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}

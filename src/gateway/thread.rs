@@ -21,6 +21,7 @@ use crate::metrics::LostReason;
 use crate::pool::door::LaneFigures;
 use crate::pool::{Backends, Pool, probe};
 use crate::route::Routes;
+use crate::wire::pace;
 use crate::wire::services::Services;
 
 /// How often a worker audits its books.
@@ -78,7 +79,11 @@ impl Thread {
     pub fn start(number: usize, shared: Shared) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let linger = shared.backends.settings().linger;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || pace::nap(linger))
+            .build()?;
         let connections = Arc::clone(&open);
         let handle = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let local = LocalSet::new();

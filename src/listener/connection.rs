@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::metrics::RefusedReason;
+use crate::wire::quiet::Quiet;
 use crate::wire::server::{Call, Connection, Settings};
 
 use super::worker::Worker;
@@ -75,11 +76,14 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
     {
         let leaving = async { life.leaving.wait_for(|leaving| *leaving).await.is_ok() };
         let mut leaving = std::pin::pin!(leaving);
+        let quiet = Quiet::new();
         poll_fn(|cx| {
-            if !served.is_leaving && leaving.as_mut().poll(cx).is_ready() {
-                served.leave();
-            }
-            served.poll(cx)
+            quiet.poll(cx, |cx| {
+                if !served.is_leaving && leaving.as_mut().poll(cx).is_ready() {
+                    served.leave();
+                }
+                served.poll(cx)
+            })
         })
         .await;
     }

@@ -1,5 +1,9 @@
 //! One inbound call that is kept whole: both directions pass independently, and so do ends, resets and statuses.
 
+mod downstream;
+mod exchange;
+mod request;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -18,9 +22,10 @@ use crate::wire::grpc::{self, Status};
 use crate::wire::server::{Answering, Call};
 
 use super::register::Entry;
-use super::relay_exchange::{Ended, Exchange, Request as Sent};
 use super::reply::Tone;
 use super::worker::Worker;
+use exchange::{Ended, Exchange};
+use request::Request as Sent;
 
 /// Metadata that is passed to a backend. Everything else stays here: `host`, `x-forwarded-*`, `authorization` and the
 /// like speak of the hop that ends at the gateway. `grpc-timeout` is said anew, for time has passed.
@@ -68,6 +73,8 @@ struct Attempt {
     key: Option<u64>,
     /// Backends that have failed this call, a bit each.
     failed: u64,
+    /// The backend that has the call now, or had it last.
+    member: Option<usize>,
 }
 
 impl RelayCall {
@@ -81,13 +88,15 @@ impl RelayCall {
             metadata: passed(&head.headers),
             key: None,
             failed: 0,
+            member: None,
             path: self.path,
             flow: self.flow,
             tone: self.tone,
             worker: Rc::clone(&self.worker),
         };
         let receipt = Receipt::open(&self.worker.books);
-        let counts = Counts { receipt, ticket: None, received: self.received, entry: self.entry, worker: self.worker };
+        let counts =
+            Counts { receipt, ticket: None, bytes: 0, received: self.received, entry: self.entry, worker: self.worker };
         let mut sent = Sent::new(inflow, counts, self.relay.replay == Replay::Always);
         if !self.relay.sticky.is_empty() {
             attempt.key = sent.first_message_within(|body| key::of_paths(body, self.relay.sticky).ok().flatten()).await;
@@ -97,14 +106,15 @@ impl RelayCall {
             sent.counts.worker.complain(listener, complaint);
         }
         match ended {
-            Ended::Answered { ok } => sent.counts.close(ok),
-            Ended::CallerGone { all_passed } => sent.counts.close(all_passed),
+            Ended::Answered { ok } => sent.counts.close(ok.then_some(attempt.member).flatten()),
+            // What a caller sent before it reset the call was passed on, and so was the reset.
+            Ended::CallerGone { all_passed } => sent.counts.close(all_passed.then_some(attempt.member).flatten()),
             Ended::Refused(complaint) => {
-                sent.counts.close(false);
+                sent.counts.close(None);
                 answer.status(&complaint.status);
             }
             Ended::Failed { status, .. } => {
-                sent.counts.close(false);
+                sent.counts.close(None);
                 answer.status(&status);
             }
         }
@@ -125,10 +135,14 @@ impl Attempt {
                 Ok(None) => return Ended::CallerGone { all_passed: false },
                 Err(_) => return Ended::failed(self.tone.no_backend()),
             };
+            self.member = Some(member);
             let patience = Patience { deadline: self.deadline, first_answer: self.worker.limits.relay_deadline };
             let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
             match ended {
-                Ended::Failed { may_retry: true, .. } if Instant::now() < until => {
+                Ended::Failed { may_retry: true, untouched, .. } if Instant::now() < until => {
+                    if !untouched {
+                        sent.counts.sent_again();
+                    }
                     tracing::debug!(path = %self.path, backend = pool.backend(member).name(), "relayed call is tried elsewhere");
                     self.failed |= 1 << (member % 64);
                     sent.rewind();
@@ -162,12 +176,14 @@ pub(super) struct Counts {
     pub worker: Rc<Worker>,
     receipt: Receipt,
     ticket: Option<Ticket>,
+    bytes: usize,
     received: Rc<metrics::Received>,
     entry: Entry,
 }
 
 impl Counts {
     pub fn add(&mut self, messages: u32, bytes: usize) {
+        self.bytes += bytes;
         self.received.bytes.increment(bytes as u64);
         self.entry.received(u64::from(messages), bytes as u64);
         if messages == 0 {
@@ -182,13 +198,23 @@ impl Counts {
         }
     }
 
-    /// The call is over.
-    fn close(&mut self, delivered: bool) {
+    /// The call is said again though a backend may have acted on it.
+    fn sent_again(&self) {
+        let messages = self.ticket.as_ref().map_or(0, Ticket::messages);
+        self.worker.books.sent_again(u64::from(messages));
+    }
+
+    /// The call is over: delivered to a backend, or lost.
+    fn close(&mut self, delivered_to: Option<usize>) {
         let Some(ticket) = self.ticket.take() else { return };
-        self.worker.relayed.set(self.worker.relayed.get() - u64::from(ticket.messages()));
-        match delivered {
-            true => ticket.settle(),
-            false => ticket.lose(LostReason::Relay),
+        let messages = u64::from(ticket.messages());
+        self.worker.relayed.set(self.worker.relayed.get() - messages);
+        match delivered_to {
+            Some(member) => {
+                self.worker.pool.backend(member).relayed(messages, self.bytes as u64);
+                ticket.settle();
+            }
+            None => ticket.lose(LostReason::Relay),
         }
     }
 }
@@ -196,7 +222,7 @@ impl Counts {
 /// A relay that is torn down in the middle loses nothing silently.
 impl Drop for Counts {
     fn drop(&mut self) {
-        self.close(false);
+        self.close(None);
     }
 }
 
@@ -225,6 +251,6 @@ async fn while_caller_waits<T>(answer: &mut Answering, future: impl Future<Outpu
 
 impl Ended {
     fn failed(status: Status) -> Self {
-        Ended::Failed { status, may_retry: false }
+        Ended::Failed { status, may_retry: false, untouched: true }
     }
 }

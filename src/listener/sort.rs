@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::message::budget::Permit;
 use crate::message::flow::Flow;
-use crate::message::frames::{Frames, Message, Run};
+use crate::message::frames::Frames;
 use crate::message::parcel::{MESSAGE_OVERHEAD_BYTES, PARCEL_BYTES_MAX, PARCEL_MESSAGES_MAX, Parcel};
 use crate::message::receipt::Receipt;
+use crate::message::run::{Message, Run};
 use crate::metrics::{self, LostReason};
 use crate::route::sorter::{Sorted, Sorter};
 use crate::wire::compression::Encoding;
@@ -23,7 +24,7 @@ use crate::wire::stream::{Chunk, Inflow};
 use super::Reply;
 use super::register::Entry;
 use super::reply::{self, Complaint};
-use super::worker::Worker;
+use super::worker::{Ear, Worker};
 
 /// Chunks below this size are copied together while they wait: each would otherwise keep a whole read buffer.
 ///
@@ -61,7 +62,7 @@ struct Road {
     sorter: Sorter,
     /// Parcels' worth of messages, until their permit is there.
     sorted: Vec<Sorted>,
-    listening: bool,
+    ear: Ear,
     receipt: Receipt,
     /// For messages that have begun and are not whole, and for what is being dispatched.
     permit: Option<Permit>,
@@ -98,7 +99,7 @@ impl SortCall {
             receipt: Receipt::open(&self.worker.books),
             arrivals: Arrivals::new(self.inflow),
             sorted: Vec::new(),
-            listening: false,
+            ear: self.worker.closing.ear(),
             permit: None,
             worker: self.worker,
             flow: self.flow,
@@ -143,9 +144,9 @@ impl Road {
 
     /// Waits for bytes or for the end, which comes with whatever bytes came before it.
     async fn arrived(&mut self) -> Result<Option<End>, Complaint> {
-        let (arrivals, closing, listening) = (&mut self.arrivals, &self.worker.closing, &mut self.listening);
+        let (arrivals, ear) = (&mut self.arrivals, &mut self.ear);
         let waiting = poll_fn(|cx| {
-            if closing.is_closing() || (!std::mem::replace(listening, true) && closing.listen(cx)) {
+            if ear.must_end(cx) {
                 arrivals.pop(cx);
                 arrivals.end.get_or_insert(End::Closing);
             }

@@ -45,7 +45,7 @@ pub struct Worker {
     /// Messages of relayed calls that are open; no lane holds them.
     pub relayed: Cell<u64>,
     /// Set when calls must end.
-    pub closing: Closing,
+    pub closing: Rc<Closing>,
     received: RefCell<HashMap<(&'static str, &'static str), Rc<metrics::Received>>>,
 }
 
@@ -83,7 +83,14 @@ pub struct Parts {
 #[derive(Default)]
 pub struct Closing {
     is_closing: Cell<bool>,
-    wakers: RefCell<Vec<Waker>>,
+    listening: RefCell<HashMap<u64, Waker>>,
+    next_id: Cell<u64>,
+}
+
+/// A call's ear for [`Closing`]; dropping it leaves nothing behind.
+pub struct Ear {
+    closing: Rc<Closing>,
+    id: Option<u64>,
 }
 
 // === impl Worker ===
@@ -105,7 +112,7 @@ impl Worker {
             register: parts.register,
             budget_metrics: metrics::Budget::resolve(),
             relayed: Cell::default(),
-            closing: Closing::default(),
+            closing: Rc::default(),
             received: RefCell::default(),
         })
     }
@@ -130,20 +137,35 @@ impl Closing {
     /// Ends every call that listens, now and later.
     pub fn close(&self) {
         self.is_closing.set(true);
-        self.wakers.take().into_iter().for_each(Waker::wake);
+        self.listening.take().into_values().for_each(Waker::wake);
     }
 
-    /// Whether calls must end; if not, this task is woken when they must. A call's waker does not change, so that
-    /// listening once per call is enough.
-    pub fn listen(&self, cx: &Context<'_>) -> bool {
-        if !self.is_closing.get() {
-            self.wakers.borrow_mut().push(cx.waker().clone());
+    /// An ear for a call.
+    pub fn ear(self: &Rc<Self>) -> Ear {
+        Ear { closing: Rc::clone(self), id: None }
+    }
+}
+
+// === impl Ear ===
+
+impl Ear {
+    /// Whether the call must end; if not, its task is woken when it must. A call's waker does not change, so it is
+    /// left here once.
+    pub fn must_end(&mut self, cx: &Context<'_>) -> bool {
+        let closing = &self.closing;
+        if !closing.is_closing.get() && self.id.is_none() {
+            let id = closing.next_id.replace(closing.next_id.get() + 1);
+            closing.listening.borrow_mut().insert(id, cx.waker().clone());
+            self.id = Some(id);
         }
-        self.is_closing.get()
+        closing.is_closing.get()
     }
+}
 
-    /// Whether calls must end.
-    pub fn is_closing(&self) -> bool {
-        self.is_closing.get()
+impl Drop for Ear {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.closing.listening.borrow_mut().remove(&id);
+        }
     }
 }

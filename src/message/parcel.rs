@@ -8,8 +8,8 @@ use http::HeaderValue;
 use super::budget::Permit;
 use super::field::{self, Malformed};
 use super::flow::Flow;
-use super::frames::{self, Message, Run};
 use super::receipt::Ticket;
+use super::run::{self, Message, Run};
 
 /// Bytes a parcel may have beyond its first message: small, so that spreading stays fine.
 pub const PARCEL_BYTES_MAX: usize = 16 << 10;
@@ -134,7 +134,7 @@ impl Opening {
 /// for strings and wrong for sub-messages.
 pub fn with_scalar(message: &Message, number: u32, value: &[u8], out: &mut BytesMut) {
     let body = message.body();
-    frames::put_prefix(out, body.len() + field::bytes_field_len(number, value.len()));
+    run::put_prefix(out, body.len() + field::bytes_field_len(number, value.len()));
     out.extend_from_slice(&body);
     field::put_bytes(out, number, value);
 }

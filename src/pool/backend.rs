@@ -151,6 +151,13 @@ impl Backend {
         self.handles.bytes.increment(bytes);
     }
 
+    /// It answered a relayed call.
+    pub fn relayed(&self, messages: u64, bytes: u64) {
+        self.figures.written_messages.fetch_add(messages, Relaxed);
+        self.handles.written_messages.increment(messages);
+        self.delivered(messages, bytes);
+    }
+
     /// A trip was answered `OK` so long after its half-close.
     pub fn answered(&self, waited: std::time::Duration) {
         let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);

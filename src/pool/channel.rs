@@ -15,24 +15,18 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, Sleep};
 
-use crate::message::parcel::Parcel;
 use crate::wire::client::{Answer, Connection};
-use crate::wire::grpc::{Code, Status};
+use crate::wire::grpc::Status;
+use crate::wire::quiet::Quiet;
 use crate::wire::stream::{Break, BreakKind};
 
+mod ages;
+mod ending;
+
+use super::Pool;
 use super::door::{CallErrand, Door, Errand, OpenCall};
 use super::lane::{Lane, LaneKey};
-use super::trip::{Patience, Trip};
-use super::{Outcome, Pool};
-
-/// How often ages are looked at while a trip is open.
-const TICK: Duration = Duration::from_millis(50);
-
-/// How long a lane waits for a stream before its messages are given to another backend.
-const STARVED_MAX: Duration = Duration::from_millis(500);
-
-/// Lanes shown in a snapshot, per channel.
-const LANES_SHOWN: usize = 32;
+use super::trip::Trip;
 
 /// One outbound connection at work.
 pub struct Channel {
@@ -51,7 +45,6 @@ pub struct Channel {
     /// Calls that wait for a stream.
     calls: VecDeque<CallErrand>,
     next_trip: u64,
-    linger: Pin<Box<Sleep>>,
     tick: Pin<Box<Sleep>>,
     is_ticking: bool,
     /// The peer said GOAWAY: what is open goes on, nothing new begins.
@@ -80,18 +73,21 @@ impl Channel {
     pub async fn run(pool: Rc<Pool>, member: usize, door: Rc<Door>) {
         let backend = Arc::clone(pool.backend(member));
         let endpoint = backend.endpoint();
-        match Connection::open(&endpoint.host, endpoint.port, pool.settings().connect_deadline).await {
+        let settings = pool.settings();
+        let (deadline, silence_max) = (settings.connect_deadline, settings.trip.hard_deadline);
+        match Connection::open(&endpoint.host, endpoint.port, deadline, silence_max).await {
             Ok(connection) => {
                 backend.connected();
                 let mut channel = Self::new(pool, member, door, connection);
-                let lost = poll_fn(|cx| channel.poll(cx)).await;
+                let quiet = Quiet::new();
+                let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx))).await;
                 channel.end(lost);
             }
             Err(error) => {
                 tracing::debug!(backend = backend.name(), %error, "cannot connect");
                 backend.unreachable();
                 door.close();
-                give_back_inbox(&pool, member, &door);
+                ending::give_back_inbox(&pool, member, &door);
             }
         }
     }
@@ -109,7 +105,6 @@ impl Channel {
             answers: FuturesUnordered::new(),
             calls: VecDeque::new(),
             next_trip: 0,
-            linger: Box::pin(tokio::time::sleep(Duration::ZERO)),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_ticking: false,
             retired: false,
@@ -124,11 +119,9 @@ impl Channel {
         while let Poll::Ready(Some((trip, outcome))) = self.answers.poll_next_unpin(cx) {
             self.trip_over(trip, outcome, now);
         }
-        if self.poll_gathered(cx, now) {
-            self.take_errands();
-            self.load_lanes(now);
-            self.open_calls();
-        }
+        self.take_errands();
+        self.load_lanes(now);
+        self.open_calls();
         if self.door.take_hurry() {
             self.close_trips(now, |_| true);
         }
@@ -141,25 +134,6 @@ impl Channel {
             return Poll::Ready(Break::new(BreakKind::NotProcessed, "the backend asked us to go (GOAWAY)"));
         }
         Poll::Pending
-    }
-
-    /// Whether it is time to write: enough has gathered, the linger is over, or somebody relays a call.
-    fn poll_gathered(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let linger = self.pool.settings().linger;
-        if linger.is_zero() || self.door.is_gathered() || self.door.has_calls() {
-            self.door.set_lingering(false);
-            return true;
-        }
-        if self.door.is_empty() {
-            return !self.waiting_lanes.is_empty() || !self.calls.is_empty();
-        }
-        if !self.door.is_lingering() {
-            self.door.set_lingering(true);
-            self.linger.as_mut().reset(now + linger);
-        }
-        let is_over = self.linger.as_mut().poll(cx).is_ready();
-        self.door.set_lingering(!is_over);
-        is_over
     }
 
     /// Sorts the inbox into lanes.
@@ -301,213 +275,9 @@ impl Channel {
         self.show_blocked();
     }
 
-    /// A trip's stream has ended, one way or the other.
-    fn trip_over(&mut self, number: u64, outcome: Result<Status, Break>, now: Instant) {
-        let Some((key, trip)) = self.trips.remove(&number) else { return };
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.trips_open -= 1;
-            if lane.filling == Some(number) {
-                lane.filling = None;
-            }
-        }
-        let backend = self.pool.backend(self.member);
-        let (messages, bytes) = (trip.messages(), trip.bytes());
-        backend.trip_over(messages, bytes as u64);
-        let half_closed_for = trip.half_closed_for(now);
-        let outcome = match outcome {
-            Ok(Status { code: Code::Ok, .. }) => match half_closed_for {
-                Some(waited) => {
-                    backend.answered(waited);
-                    backend.delivered(messages, bytes as u64);
-                    Outcome::Delivered
-                }
-                None => {
-                    tracing::debug!(backend = backend.name(), "answered OK before the stream was half-closed");
-                    backend.failed(Code::Ok);
-                    Outcome::Unknown
-                }
-            },
-            Ok(status) if is_backend_fault(status.code) => {
-                tracing::debug!(backend = backend.name(), %status, "trip failed");
-                backend.failed(status.code);
-                Outcome::Unknown
-            }
-            Ok(status) => {
-                tracing::debug!(backend = backend.name(), %status, "trip refused");
-                backend.refused(status.code);
-                Outcome::Refused
-            }
-            Err(Break { kind: BreakKind::NotProcessed, .. }) => Outcome::NotProcessed,
-            Err(_) if !trip.sent_anything() => Outcome::NotProcessed,
-            Err(Break { kind: BreakKind::ConnectionLost, .. }) => Outcome::Unknown,
-            Err(lost) => {
-                tracing::debug!(backend = backend.name(), %lost, "trip broken");
-                backend.failed(Code::Internal);
-                Outcome::Unknown
-            }
-        };
-        self.settle(trip, outcome);
-    }
-
-    /// Takes a trip's messages off this channel.
-    fn settle(&mut self, trip: Trip, outcome: Outcome) {
-        let load = self.pool.load(self.member);
-        load.held.set(load.held.get() - trip.bytes());
-        self.door.let_go(trip.messages());
-        let ledger = trip.into_ledger();
-        match outcome {
-            Outcome::Delivered => ledger.settle(),
-            outcome => ledger.give_back().for_each(|parcel| self.pool.give_back(parcel, self.member, outcome)),
-        }
-        self.show_blocked();
-        self.pool.room_changed();
-    }
-
-    fn poll_tick(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let is_busy = !self.trips.is_empty() || !self.lanes.is_empty() || !self.calls.is_empty();
-        if is_busy && !self.is_ticking {
-            self.is_ticking = true;
-            self.tick.as_mut().reset(now + TICK);
-        }
-        while self.is_ticking && self.tick.as_mut().poll(cx).is_ready() {
-            self.look_at_ages(now);
-            if !self.connection.poll_usable(cx) {
-                self.retire();
-            }
-            self.is_ticking = is_busy;
-            self.tick.as_mut().reset(now + TICK);
-        }
-    }
-
-    /// Closes trips that are due, reports answers that are late and gives up on those that are too late.
-    fn look_at_ages(&mut self, now: Instant) {
-        let pool = Rc::clone(&self.pool);
-        let settings = &pool.settings().trip;
-        self.close_trips(now, |trip| trip.is_due(settings, now) || pool.is_draining());
-        let numbers: Vec<u64> = self.trips.keys().copied().collect();
-        for number in numbers {
-            let Some((_, trip)) = self.trips.get_mut(&number) else { continue };
-            match trip.patience(settings, now) {
-                Patience::InTime => {}
-                Patience::Late => pool.backend(self.member).late(),
-                Patience::Over => {
-                    trip.cancel();
-                    let late = Break::new(BreakKind::Reset, "no answer before the hard deadline");
-                    self.trip_over(number, Err(late), now);
-                }
-            }
-        }
-        let is_starved = |lane: &Lane| lane.starved_since.is_some_and(|since| now >= since + STARVED_MAX);
-        let starved = self.lanes.values().any(is_starved);
-        pool.load(self.member).starved.set(starved && self.door.streams_open() == 0);
-        if starved {
-            self.give_back_waiting();
-        }
-        self.lanes.retain(|_, lane| !lane.is_done());
-        self.door.show_lanes(self.lanes.values().take(LANES_SHOWN).map(Lane::figures).collect());
-    }
-
-    /// Closes the trips that are filling and of which this holds; their lanes open others when they need them.
-    fn close_trips(&mut self, now: Instant, holds: impl Fn(&Trip) -> bool) {
-        let filling: Vec<(LaneKey, u64)> =
-            self.lanes.iter().filter_map(|(key, lane)| lane.filling.map(|number| (*key, number))).collect();
-        for (key, number) in filling {
-            let Some((_, trip)) = self.trips.get_mut(&number).filter(|(_, trip)| holds(trip)) else { continue };
-            trip.close(now);
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.filling = None;
-            }
-            self.pump(number, now);
-        }
-    }
-
-    /// The peer is going away: nothing new begins here, what has not begun goes elsewhere.
-    fn retire(&mut self) {
-        if !self.retired {
-            self.retired = true;
-            self.door.close();
-            self.give_back_waiting();
-            self.calls.clear();
-        }
-    }
-
-    /// Gives what is not loaded back to the pool: provably not processed.
-    fn give_back_waiting(&mut self) {
-        self.waiting_lanes.clear();
-        let mut parcels = Vec::new();
-        for lane in self.lanes.values_mut() {
-            lane.starved_since = None;
-            parcels.extend(std::iter::from_fn(|| lane.pop()));
-        }
-        give_back_unloaded(&self.pool, self.member, &self.door, parcels);
-        if self.door.is_closed() {
-            give_back_inbox(&self.pool, self.member, &self.door);
-        }
-    }
-
-    /// The connection is gone: every answer is known now, every other message goes back.
-    fn end(mut self, lost: Break) {
-        let now = Instant::now();
-        let backend = self.pool.backend(self.member);
-        if !self.trips.is_empty() && lost.kind == BreakKind::ConnectionLost {
-            tracing::debug!(backend = backend.name(), %lost, trips = self.trips.len(), "connection lost");
-            backend.unreachable();
-        }
-        self.retired = true;
-        self.door.close();
-        // h2 has told every stream of its end, so the answers are all ready.
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        while let Poll::Ready(Some((trip, outcome))) = self.answers.poll_next_unpin(&mut cx) {
-            self.trip_over(trip, outcome, now);
-        }
-        let rest: Vec<u64> = self.trips.keys().copied().collect();
-        for number in rest {
-            self.trip_over(number, Err(lost.clone()), now);
-        }
-        self.give_back_waiting();
-        self.pool.load(self.member).starved.set(false);
-    }
-
     /// Tells the balancer how much the peer's windows hold up.
     fn show_blocked(&self) {
         let blocked = self.blocked.iter().filter_map(|number| self.trips.get(number));
         self.door.set_blocked_bytes(blocked.map(|(_, trip)| trip.unsent_bytes()).sum());
     }
-}
-
-/// Gives back what was never taken out of the inbox. Calls are dropped: whoever asked asks elsewhere.
-fn give_back_inbox(pool: &Rc<Pool>, member: usize, door: &Door) {
-    let mut parcels = Vec::new();
-    while let Some(errand) = door.next_errand() {
-        if let Errand::Parcel(parcel) = errand {
-            parcels.push(parcel);
-        }
-    }
-    give_back_unloaded(pool, member, door, parcels);
-}
-
-fn give_back_unloaded(pool: &Rc<Pool>, member: usize, door: &Door, parcels: Vec<Parcel>) {
-    let load = pool.load(member);
-    for parcel in &parcels {
-        load.wait_over(parcel);
-        load.held.set(load.held.get() - parcel.bytes());
-        door.let_go(u64::from(parcel.messages()));
-    }
-    for parcel in parcels {
-        pool.give_back(parcel, member, Outcome::NotProcessed);
-    }
-}
-
-/// Whether an error status speaks of the backend rather than of the messages.
-fn is_backend_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::ResourceExhausted
-            | Code::Cancelled
-            | Code::Aborted
-            | Code::DeadlineExceeded
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-    )
 }

@@ -12,16 +12,10 @@ use crate::message::parcel::Parcel;
 use crate::wire::client::Answer;
 use crate::wire::stream::Outflow;
 
-/// Queued bytes at which a channel stops gathering and writes: a good half of what one system call takes.
-const GATHER_BYTES: usize = 32 << 10;
-
 /// The near side of a channel.
 pub struct Door {
     inbox: RefCell<VecDeque<Errand>>,
-    inbox_bytes: Cell<usize>,
     channel: RefCell<Option<Waker>>,
-    /// Set by the channel while its linger timer runs: it need not be woken for a little more.
-    lingering: Cell<bool>,
     /// Somebody waits for answers: trips are closed rather than filled.
     hurried: Cell<bool>,
     /// The peer allows no further stream and something waits for one.
@@ -88,9 +82,7 @@ impl Door {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
             inbox: RefCell::default(),
-            inbox_bytes: Cell::default(),
             channel: RefCell::default(),
-            lingering: Cell::default(),
             hurried: Cell::default(),
             starved: Cell::default(),
             closed: Cell::default(),
@@ -104,30 +96,20 @@ impl Door {
     /// Hands over messages. The caller has seen that the door is open.
     pub fn entrust(&self, parcel: Parcel) {
         self.held_messages.set(self.held_messages.get() + u64::from(parcel.messages()));
-        self.inbox_bytes.set(self.inbox_bytes.get() + parcel.bytes());
         self.inbox.borrow_mut().push_back(Errand::Parcel(parcel));
-        if !self.lingering.get() || self.is_gathered() {
-            self.wake();
-        }
+        self.wake();
     }
 
     /// Asks for the answers of all that was entrusted: open trips are closed at the next write.
     pub fn hurry(&self) {
         self.hurried.set(true);
-        if !self.lingering.get() {
-            self.wake();
-        }
+        self.wake();
     }
 
     /// Asks for a call.
     pub fn ask(&self, errand: CallErrand) {
         self.inbox.borrow_mut().push_back(Errand::Call(errand));
         self.wake();
-    }
-
-    /// Whether enough waits to write at once.
-    pub fn is_gathered(&self) -> bool {
-        self.inbox_bytes.get() >= GATHER_BYTES
     }
 
     /// Whether the channel takes nothing more.
@@ -178,32 +160,12 @@ impl Door {
     }
 
     pub(super) fn next_errand(&self) -> Option<Errand> {
-        let errand = self.inbox.borrow_mut().pop_front()?;
-        if let Errand::Parcel(parcel) = &errand {
-            self.inbox_bytes.set(self.inbox_bytes.get() - parcel.bytes());
-        }
-        Some(errand)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.inbox.borrow().is_empty()
-    }
-
-    pub(super) fn has_calls(&self) -> bool {
-        self.inbox.borrow().iter().any(|errand| matches!(errand, Errand::Call(_)))
-    }
-
-    pub(super) fn set_lingering(&self, lingering: bool) {
-        self.lingering.set(lingering);
+        self.inbox.borrow_mut().pop_front()
     }
 
     /// Whether trips should be closed now; asking answers it.
     pub(super) fn take_hurry(&self) -> bool {
-        !self.lingering.get() && self.hurried.replace(false)
-    }
-
-    pub(super) fn is_lingering(&self) -> bool {
-        self.lingering.get()
+        self.hurried.replace(false)
     }
 
     pub(super) fn set_blocked_bytes(&self, bytes: usize) {

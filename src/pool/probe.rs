@@ -13,7 +13,8 @@ pub async fn run(backends: Arc<Backends>, member: usize) {
     let endpoint = backend.endpoint().clone();
     loop {
         backend.probe_due().await;
-        let probe = Connection::open(&endpoint.host, endpoint.port, backends.settings().connect_deadline).await;
+        let deadline = backends.settings().connect_deadline;
+        let probe = Connection::open(&endpoint.host, endpoint.port, deadline, deadline).await;
         if let Err(error) = &probe {
             tracing::debug!(backend = backend.name(), %error, "probe failed");
         }

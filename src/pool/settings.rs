@@ -14,7 +14,7 @@ pub struct Settings {
     pub balance: Policy,
     /// When a trip ends and how long its answer may take.
     pub trip: TripSettings,
-    /// How long a lane may gather before it writes; zero writes at once.
+    /// How long a worker may let messages gather before it looks at its sockets again; zero looks at once.
     pub linger: Duration,
     /// Bytes one backend may hold unanswered, over all workers; a backend at its bound is passed over.
     pub in_flight_bytes_max: usize,
@@ -85,7 +85,7 @@ impl Default for TripSettings {
             messages_max: 4_096,
             bytes_max: 1 << 20,
             age_max: Duration::from_secs(1),
-            answer_deadline: Duration::from_secs(5),
+            answer_deadline: Duration::from_secs(2),
             hard_deadline: Duration::from_secs(30),
         }
     }

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use crate::message::frames::Run;
 use crate::message::parcel::Parcel;
+use crate::message::run::Run;
 use crate::wire::stream::{Break, Outflow};
 
 use super::TripSettings;

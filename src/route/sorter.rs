@@ -10,8 +10,8 @@ use http::HeaderValue;
 
 use crate::message::field::{self, Malformed};
 use crate::message::flow::Flow;
-use crate::message::frames::Run;
 use crate::message::parcel::{self, Opening, Subject};
+use crate::message::run::Run;
 
 use super::contract::{Carry, Sort, SortKey};
 use super::key;
@@ -176,7 +176,8 @@ impl Subjects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::frames::{Frames, Message};
+    use crate::message::frames::Frames;
+    use crate::message::run::Message;
 
     fn log(service: &str, text: &str) -> Message {
         let mut body = BytesMut::new();

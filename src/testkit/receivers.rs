@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::methods::{Method, MethodId, Path};
 use super::tally::{Detail, SourceId, Tally};
 use crate::message::field::{self, Malformed, Value, bytes_at, fields, first_bytes, last_bytes};
-use crate::message::frames::Run;
+use crate::message::run::Run;
 use crate::wire::grpc::{Code, Status};
 
 mod datasets;

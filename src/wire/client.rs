@@ -37,10 +37,6 @@ enum Stage {
     },
 }
 
-/// Unacknowledged bytes may wait this long before the kernel declares the peer gone: a cut cable is noticed in
-/// seconds rather than after the kernel's quarter of an hour of retransmissions.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// An idle connection is probed by the kernel, never by HTTP/2 pings: grpc-java allows one in five minutes.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -53,18 +49,22 @@ const ANSWERS_WINDOW_BYTES: u32 = 1 << 20;
 impl Connection {
     /// Connects and waits for the peer's SETTINGS, so that what answers is known to speak HTTP/2.
     ///
+    /// From then on the kernel declares the peer gone when bytes stay unacknowledged for `silence_max`, rather than
+    /// after its own quarter of an hour. It must not be shorter than the patience with a peer that is merely stopped:
+    /// Linux counts the time a peer's window is closed, too, though the peer's kernel answers every probe.
+    ///
     /// # Errors
     /// When no address of `host` accepts, or not all of it is done within `deadline`.
-    pub async fn open(host: &str, port: u16, deadline: Duration) -> io::Result<Self> {
-        tokio::time::timeout(deadline, Self::connect(host, port))
+    pub async fn open(host: &str, port: u16, deadline: Duration, silence_max: Duration) -> io::Result<Self> {
+        tokio::time::timeout(deadline, Self::connect(host, port, silence_max))
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no HTTP/2 answer within {deadline:?}")))?
     }
 
-    async fn connect(host: &str, port: u16) -> io::Result<Self> {
+    async fn connect(host: &str, port: u16, silence_max: Duration) -> io::Result<Self> {
         let stream = TcpStream::connect((host, port)).await?;
         let options = SockRef::from(&stream);
-        options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+        options.set_tcp_user_timeout(Some(silence_max))?;
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE))?;
         let socket = Socket::new(stream);
         let (requests, h2) = h2::client::Builder::new()

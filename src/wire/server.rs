@@ -69,7 +69,7 @@ impl Connection {
     /// # Errors
     /// When the peer does not speak HTTP/2 or is not done within `deadline`.
     pub async fn handshake(stream: TcpStream, settings: &Settings, deadline: Duration) -> io::Result<Self> {
-        let socket = Socket::new(stream);
+        let socket = Socket::of_agent(stream);
         let handshake = h2::server::Builder::new()
             .max_concurrent_streams(settings.calls_max)
             .max_header_list_size(settings.header_list_bytes_max)

@@ -16,6 +16,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::pace;
+
 /// Bytes of one gulp or one gathered write: four HTTP/2 DATA frames of the default size.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -32,6 +34,8 @@ pub struct Socket(Rc<RefCell<State>>);
 
 struct State {
     stream: TcpStream,
+    /// Whether reading sets the pace of the worker.
+    is_agents: bool,
     /// Read from the kernel and not yet taken.
     gulp: Portion,
     /// Written by h2 and not yet sent.
@@ -53,7 +57,15 @@ impl Socket {
     pub fn new(stream: TcpStream) -> Self {
         // A socket that refuses the option still works, only slower.
         let _ = stream.set_nodelay(true);
-        Self(Rc::new(RefCell::new(State { stream, gulp: Portion::default(), gathered: Portion::default() })))
+        let (gulp, gathered) = Default::default();
+        Self(Rc::new(RefCell::new(State { stream, is_agents: false, gulp, gathered })))
+    }
+
+    /// The same for an agent's stream: what is read from it sets the pace, see [`pace`].
+    pub fn of_agent(stream: TcpStream) -> Self {
+        let socket = Self::new(stream);
+        socket.0.borrow_mut().is_agents = true;
+        socket
     }
 
     /// Sends what was gathered. Ready when everything is sent; pending keeps the rest and wakes the task.
@@ -134,6 +146,9 @@ impl State {
         let filled = whole.filled().len();
         match read {
             Poll::Ready(Ok(())) if filled > 0 => {
+                if self.is_agents {
+                    pace::note_read(filled);
+                }
                 self.gulp = Portion { buffer: Some(buffer), start: 0, end: filled };
                 Poll::Ready(Ok(()))
             }

@@ -158,12 +158,12 @@ switchyard.yaml:2:20: error: limits.message: 64MiB is more than 50MiB
 #[test]
 fn deadlines_in_the_wrong_order() {
     let expected = "
-switchyard.yaml:2:32: error: pool.trip.hard_deadline: 2s is before pool.trip.answer_deadline, 5s
-  2 | pool: { trip: { hard_deadline: 2s } }
+switchyard.yaml:2:32: error: pool.trip.hard_deadline: 1s is before pool.trip.answer_deadline, 2s
+  2 | pool: { trip: { hard_deadline: 1s } }
     |                                ^^
-  mend: raise hard_deadline to 5s or more, or lower answer_deadline
+  mend: raise hard_deadline to 2s or more, or lower answer_deadline
 ";
-    assert_says("to: a:1\npool: { trip: { hard_deadline: 2s } }", expected);
+    assert_says("to: a:1\npool: { trip: { hard_deadline: 1s } }", expected);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use prost::Message as _;
 
 use crate::message::field::put_bytes;
-use crate::message::frames::{PREFIX_BYTES, Run};
+use crate::message::run::{PREFIX_BYTES, Run};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::accesslog::v3::stream_access_logs_message::{
     HttpAccessLogEntries, Identifier as LogIdentifier, LogEntries,

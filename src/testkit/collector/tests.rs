@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::message::frames::Run;
+use crate::message::run::Run;
 use crate::proto::skywalking::{v3, v10};
 use crate::testkit::agents::{Load, Outcome};
 use crate::wire::grpc::{Code, Status, request_head};

@@ -1,27 +1,22 @@
 //! One attempt at relaying a call: what the caller sends goes to one backend, what that answers comes back.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::HeaderMap;
 use tokio::time::Sleep;
 
-use crate::message::frames::{Counter, Frames};
+use crate::pool::door::{OpenCall, StreamSlot};
 use crate::wire::client::Answer;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
-use crate::wire::stream::{Break, BreakKind, Chunk, Inflow, Outflow};
+use crate::wire::stream::{Break, BreakKind, Chunk, Outflow};
 
-use crate::pool::door::{OpenCall, StreamSlot};
-
-use super::relay::{Counts, Patience};
-use super::reply::{Complaint, Tone};
-
-/// Bytes of a call that are kept so that it can be said again elsewhere. What is longer has only one try.
-const KEPT_BYTES_MAX: usize = 256 << 10;
+use super::super::reply::{self, Complaint, Tone};
+use super::super::worker::Ear;
+use super::Patience;
+use super::downstream::Downstream;
+use super::request::{Request, RequestEnd};
 
 /// How an attempt ended.
 pub enum Ended {
@@ -43,32 +38,9 @@ pub enum Ended {
         status: Status,
         /// Whether somebody else may be tried.
         may_retry: bool,
+        /// Whether the backend has provably not acted on the call.
+        untouched: bool,
     },
-}
-
-/// What the caller sends, kept across attempts.
-pub(super) struct Request {
-    inflow: Inflow,
-    pub counts: Counts,
-    counter: Counter,
-    replay_always: bool,
-    /// All chunks so far, while they are few enough to be said again.
-    kept: Option<Vec<Bytes>>,
-    kept_bytes: usize,
-    /// Chunks this attempt has not sent yet.
-    unsent: VecDeque<Bytes>,
-    unsent_bytes: usize,
-    /// Bytes sent by this attempt, and bytes whose window was given back to the caller.
-    sent: usize,
-    released: usize,
-    end: Option<RequestEnd>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum RequestEnd {
-    HalfClosed,
-    Gone,
-    Refused(Complaint),
 }
 
 /// One attempt.
@@ -80,107 +52,10 @@ pub(super) struct Exchange<'a> {
     answer: Answer,
     half_closed: bool,
     outflow_gone: bool,
+    ear: Ear,
     /// Set once the answer's head was passed on.
     downstream: Option<Downstream>,
     _slot: StreamSlot,
-}
-
-/// The answer on its way to the caller.
-struct Downstream {
-    outflow: Outflow,
-    unsent: VecDeque<Bytes>,
-    unsent_bytes: usize,
-    trailers: Option<(HeaderMap, bool)>,
-}
-
-// === impl Request ===
-
-impl Request {
-    pub fn new(inflow: Inflow, counts: Counts, replay_always: bool) -> Self {
-        let counter = Counter::new(counts.worker.limits.message_bytes_max);
-        Self {
-            inflow,
-            counts,
-            counter,
-            replay_always,
-            kept: Some(Vec::new()),
-            kept_bytes: 0,
-            unsent: VecDeque::new(),
-            unsent_bytes: 0,
-            sent: 0,
-            released: 0,
-            end: None,
-        }
-    }
-
-    /// Reads on until `find` finds something in one of the first messages; `None` when the call ended or its first
-    /// part is too long without.
-    pub async fn first_message_within<T>(&mut self, find: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
-        let mut seen = 0;
-        let mut frames = Frames::new(KEPT_BYTES_MAX);
-        loop {
-            poll_fn(|cx| {
-                let before = self.unsent.len();
-                self.pop(cx);
-                if self.unsent.len() > before || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            self.unsent.iter().skip(seen).for_each(|chunk| frames.push(chunk.clone()));
-            seen = self.unsent.len();
-            while let Ok(Some(run)) = frames.next_run() {
-                if let Some(found) = run.iter().find_map(|message| find(&message.body())) {
-                    return Some(found);
-                }
-            }
-            if self.end.is_some() || self.unsent_bytes >= KEPT_BYTES_MAX / 4 {
-                return None;
-            }
-        }
-    }
-
-    /// Prepares everything to be said again; only asked for when all of it was kept.
-    pub fn rewind(&mut self) {
-        if let Some(kept) = &self.kept {
-            self.unsent = kept.iter().cloned().collect();
-            self.unsent_bytes = self.kept_bytes;
-            self.sent = 0;
-        }
-    }
-
-    /// Pops every chunk that is there. They stay within the caller's window until they were sent.
-    fn pop(&mut self, cx: &mut Context<'_>) {
-        while self.end.is_none() {
-            match self.inflow.poll_chunk(cx) {
-                Poll::Ready(Chunk::Data(chunk)) => {
-                    match self.counter.count(&chunk) {
-                        Ok(messages) => self.counts.add(messages, chunk.len()),
-                        Err(error) => self.end = Some(RequestEnd::Refused(error.into())),
-                    }
-                    self.unsent_bytes += chunk.len();
-                    self.keep(&chunk);
-                    self.unsent.push_back(chunk);
-                }
-                Poll::Ready(Chunk::End(_)) => self.end = Some(RequestEnd::HalfClosed),
-                Poll::Ready(Chunk::Broken(_)) => self.end = Some(RequestEnd::Gone),
-                Poll::Pending => return,
-            }
-        }
-    }
-
-    fn keep(&mut self, chunk: &Bytes) {
-        self.kept_bytes += chunk.len();
-        if self.kept_bytes > KEPT_BYTES_MAX {
-            self.kept = None;
-        }
-        if let Some(kept) = &mut self.kept {
-            kept.push(chunk.clone());
-        }
-    }
-
-    /// Whether a break of this kind leaves the call free to be said to another backend.
-    fn may_retry(&self, provably_not_processed: bool) -> bool {
-        self.kept.is_some() && (self.replay_always || provably_not_processed)
-    }
 }
 
 // === impl Exchange ===
@@ -188,6 +63,7 @@ impl Request {
 impl<'a> Exchange<'a> {
     pub fn new(request: &'a mut Request, answering: &'a mut Answering, open: OpenCall, tone: Tone) -> Self {
         let OpenCall { outflow, answer, slot } = open;
+        let ear = request.counts.worker.closing.ear();
         Self {
             request,
             answering,
@@ -196,6 +72,7 @@ impl<'a> Exchange<'a> {
             answer,
             half_closed: false,
             outflow_gone: false,
+            ear,
             downstream: None,
             _slot: slot,
         }
@@ -226,11 +103,16 @@ impl<'a> Exchange<'a> {
         }
         self.outflow.cancel();
         let status = Status::new(Code::DeadlineExceeded, "the backend did not answer in time");
-        self.fail(status, false)
+        self.fail(status, false, false)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.request.pop(cx);
+        // A call whose caller has half-closed gets its answer even while we shut down.
+        if self.ear.must_end(cx) && self.request.end.is_none() {
+            self.outflow.cancel();
+            return Poll::Ready(self.fail(reply::going_away(), false, false));
+        }
         if let Poll::Ready(ended) = self.poll_request(cx) {
             return Poll::Ready(ended);
         }
@@ -351,7 +233,7 @@ impl<'a> Exchange<'a> {
     fn trailers_only(&mut self, status: Status) -> Ended {
         let is_overload = matches!(status.code, Code::Unavailable | Code::ResourceExhausted);
         if is_overload && self.request.may_retry(false) {
-            return Ended::Failed { status: self.tone.soften(status), may_retry: true };
+            return Ended::Failed { status: self.tone.soften(status), may_retry: true, untouched: false };
         }
         let ok = status.code == Code::Ok;
         self.answering.status(&self.tone.soften(status));
@@ -361,55 +243,16 @@ impl<'a> Exchange<'a> {
     fn broken(&mut self, lost: &Break) -> Ended {
         let untouched = lost.kind == BreakKind::NotProcessed || self.request.sent == 0;
         let may_retry = self.request.may_retry(untouched);
-        self.fail(self.tone.broken(lost), may_retry)
+        self.fail(self.tone.broken(lost), may_retry, untouched)
     }
 
-    fn fail(&mut self, status: Status, may_retry: bool) -> Ended {
+    fn fail(&mut self, status: Status, may_retry: bool, untouched: bool) -> Ended {
         match &mut self.downstream {
-            None => Ended::Failed { status, may_retry },
+            None => Ended::Failed { status, may_retry, untouched },
             Some(downstream) => {
                 let _ = downstream.outflow.send_trailers(status.to_trailers());
                 Ended::Answered { ok: false }
             }
         }
-    }
-}
-
-// === impl Downstream ===
-
-impl Downstream {
-    fn new(outflow: Outflow) -> Self {
-        Self { outflow, unsent: VecDeque::new(), unsent_bytes: 0, trailers: None }
-    }
-
-    fn put(&mut self, chunk: Bytes) {
-        self.unsent_bytes += chunk.len();
-        self.unsent.push_back(chunk);
-    }
-
-    /// Sends as the caller's window allows; answers the bytes sent and, at the end, whether the status was `OK`.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<bool>), Break>> {
-        let mut sent = 0;
-        while let Some(chunk) = self.unsent.front_mut() {
-            self.outflow.want(self.unsent_bytes);
-            let room = self.outflow.room().min(chunk.len());
-            if room == 0 {
-                match self.outflow.poll_room(cx) {
-                    Poll::Ready(Ok(_)) => continue,
-                    Poll::Ready(Err(lost)) => return Poll::Ready(Err(lost)),
-                    Poll::Pending => return Poll::Ready(Ok((sent, None))),
-                }
-            }
-            let piece = chunk.split_to(room);
-            if chunk.is_empty() {
-                self.unsent.pop_front();
-            }
-            self.unsent_bytes -= room;
-            sent += room;
-            self.outflow.send(piece)?;
-        }
-        let Some((trailers, ok)) = self.trailers.take() else { return Poll::Ready(Ok((sent, None))) };
-        self.outflow.send_trailers(trailers)?;
-        Poll::Ready(Ok((sent, Some(ok))))
     }
 }
