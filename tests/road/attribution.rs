@@ -144,7 +144,6 @@ fn meter_batches_of_an_instance_meet_one_collector() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn a_meter_stream_is_one_set_and_an_instance_meets_one_collector() {
     let road = Road::to_collectors(3);
     let load = Load {
@@ -188,7 +187,6 @@ fn meter_batches_stay_with_their_instance_while_collectors_die() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn meter_streams_stay_whole_while_collectors_die() {
     keeps_sources_apart_through_a_kill(Traffic::Meter, of_agent);
 }

@@ -35,7 +35,6 @@ fn meter(service: &str) -> Bytes {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn every_method_of_the_protos_that_is_not_sorted_passes_both_ways() {
     const SORTED: [&str; 7] = [
         "/skywalking.v3.TraceSegmentReportService/collect",
@@ -79,7 +78,6 @@ fn every_method_of_the_protos_that_is_not_sorted_passes_both_ways() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn a_half_close_that_comes_later_than_the_messages_passes_as_a_half_close() {
     let backend = Backend::good();
     let road = before(&backend);
@@ -98,7 +96,6 @@ fn a_half_close_that_comes_later_than_the_messages_passes_as_a_half_close() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn a_profiler_upload_shakes_hands_in_both_directions() {
     let backend = Backend::start(|mut call| async move {
         let mut answer = call.begin();
@@ -127,7 +124,6 @@ fn a_profiler_upload_shakes_hands_in_both_directions() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn an_answer_may_come_before_the_caller_has_said_anything() {
     let backend = Backend::start(|mut call| async move {
         let mut answer = call.begin();
@@ -184,7 +180,6 @@ fn a_caller_whose_connection_breaks_is_a_reset_too() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn a_status_of_the_backend_passes_with_its_message() {
     let backend = Backend::start(|mut call| async move {
         call.read().await;
@@ -199,7 +194,6 @@ fn a_status_of_the_backend_passes_with_its_message() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn a_status_behind_messages_passes_too() {
     let backend = Backend::start(|mut call| async move {
         call.read().await;
@@ -233,7 +227,6 @@ fn a_deadline_passes_with_less_time_and_is_kept_when_the_backend_does_not() {
 }
 
 #[test]
-#[ignore = "defect 4"]
 fn metadata_passes_by_an_allow_list() {
     let backend = Backend::good();
     let road = before(&backend);
