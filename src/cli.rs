@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod check;
 pub mod collector;
+pub mod demo;
 pub mod healthcheck;
 pub mod run;
 
@@ -24,6 +25,8 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// See it work: gateway, three collectors and a dozen agents in one process.
+    Demo(demo::Args),
     /// Run the gateway.
     Run(run::Args),
     /// Look a config file over: every problem at once, with its mend.
@@ -39,6 +42,7 @@ enum Command {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Collector(args) => collector::run(args),

@@ -53,6 +53,9 @@ pub enum NoRoute {
     },
 }
 
+/// Characters of a caller's path that are said back to it.
+const PATH_CHARS_SHOWN: usize = 200;
+
 /// The metric label of methods that are not in the catalogue: labels must stay few.
 pub const OTHER_METHOD: &str = "other";
 
@@ -99,6 +102,7 @@ impl Route {
 impl NoRoute {
     /// What the caller is told, mend included. `port_of` names the port that serves a flow, if any does.
     pub fn to_status(self, path: &str, port_of: impl Fn(Flow) -> Option<u16>) -> Status {
+        let path: String = path.chars().take(PATH_CHARS_SHOWN).collect();
         let message = match self {
             NoRoute::Unknown if path.starts_with("/RemoteService/") => {
                 "RemoteService is the collectors' own internal bus and never passes a gateway".to_owned()

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::listener::accept::Arrival;
-use crate::listener::connection::{self, Life};
+use crate::listener::connection;
 use crate::listener::register::Register;
 use crate::listener::worker::{Parts, Worker};
 use crate::listener::{Limits, Reply, Settings};
@@ -189,8 +189,7 @@ async fn serve(arrival: Arrival, worker: Rc<Worker>, open: Arc<AtomicUsize>, lea
     figures.ports[port].metrics.connections_open.increment(1.0);
     match arrival.settle() {
         Ok((stream, peer, port, _places)) => {
-            let life = Life { open: open.load(Relaxed), leaving };
-            connection::serve(stream, peer, port, worker, life).await;
+            connection::serve(stream, peer, port, worker, leaving).await;
         }
         Err(error) => tracing::warn!(%error, "a connection could not be watched and is closed"),
     }

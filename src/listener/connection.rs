@@ -30,14 +30,6 @@ const CONNECTION_WINDOW_MAX: usize = 1 << 20;
 /// The most one call may send ahead, so that one stalled call does not hold up all others of its connection.
 const CALL_WINDOW_MAX: usize = 256 << 10;
 
-/// What the life of a connection depends on beside its peer.
-pub struct Life {
-    /// Says how many connections are open, over all workers.
-    pub open: usize,
-    /// Turns true when agents should go elsewhere.
-    pub leaving: watch::Receiver<bool>,
-}
-
 /// A call's future; boxed, so that an idle connection costs little.
 type Serving = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -54,10 +46,16 @@ struct Served {
     is_leaving: bool,
 }
 
-/// Serves a connection until it and all its calls are over.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<Worker>, mut life: Life) {
+/// Serves a connection until it and all its calls are over. `leaving` turns true when agents should go elsewhere.
+pub async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    port: usize,
+    worker: Rc<Worker>,
+    mut leaving: watch::Receiver<bool>,
+) {
     let limits = &worker.limits;
-    let settings = settings(life.open, limits.calls_per_connection, limits.header_list_bytes_max);
+    let settings = settings(worker.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
     let connection = match Connection::handshake(stream, &settings, limits.handshake_deadline).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -69,12 +67,12 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
     let timer = Some(Box::pin(tokio::time::sleep(limits.first_call_deadline)));
     let calls = FuturesUnordered::new();
     let mut served =
-        Served { worker, port, peer, connection, calls, timer, had_a_call: false, is_leaving: *life.leaving.borrow() };
+        Served { worker, port, peer, connection, calls, timer, had_a_call: false, is_leaving: *leaving.borrow() };
     if served.is_leaving {
         served.connection.go_away();
     }
     {
-        let leaving = async { life.leaving.wait_for(|leaving| *leaving).await.is_ok() };
+        let leaving = async { leaving.wait_for(|leaving| *leaving).await.is_ok() };
         let mut leaving = std::pin::pin!(leaving);
         let quiet = Quiet::new();
         poll_fn(|cx| {

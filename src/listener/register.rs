@@ -90,6 +90,12 @@ impl Register {
         self.calls.is_empty()
     }
 
+    /// Connections open now, over all listeners and workers.
+    pub fn connections(&self) -> usize {
+        let open: u64 = self.ports.iter().map(|port| port.connections.load(Relaxed)).sum();
+        usize::try_from(open).unwrap_or(usize::MAX)
+    }
+
     /// At most `max` of the open calls, in no order.
     pub fn some(&self, max: usize) -> Vec<Arc<CallRecord>> {
         self.calls.iter().take(max).map(|entry| Arc::clone(entry.value())).collect()

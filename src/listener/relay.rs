@@ -97,7 +97,7 @@ impl RelayCall {
         let receipt = Receipt::open(&self.worker.books);
         let counts =
             Counts { receipt, ticket: None, bytes: 0, received: self.received, entry: self.entry, worker: self.worker };
-        let mut sent = Sent::new(inflow, counts, self.relay.replay == Replay::Always);
+        let mut sent = Sent::new(inflow, counts, self.flow, self.relay.replay == Replay::Always);
         if !self.relay.sticky.is_empty() {
             attempt.key = sent.first_message_within(|body| key::of_paths(body, self.relay.sticky).ok().flatten()).await;
         }

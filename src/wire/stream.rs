@@ -16,7 +16,7 @@ pub struct Inflow {
 /// The next thing that arrived.
 #[derive(Debug)]
 pub enum Chunk {
-    /// Bytes; the peer may not send more in their place before [`Inflow::release`].
+    /// Bytes, at least one; the peer may not send more in their place before [`Inflow::release`].
     Data(Bytes),
     /// The peer half-closed, with trailers if it sent any.
     End(Option<HeaderMap>),
@@ -63,16 +63,21 @@ impl Inflow {
         self.stream
     }
 
-    /// The next chunk, the end, or the break. Not to be polled after one of the latter two.
+    /// The next chunk (never empty), the end, or the break. Not to be polled after one of the latter two.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
-        match ready!(self.stream.poll_data(cx)) {
-            Some(Ok(data)) => Poll::Ready(Chunk::Data(data)),
-            Some(Err(error)) => Poll::Ready(Chunk::Broken(Break::from(error))),
-            None => Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
-                Ok(trailers) => Chunk::End(trailers),
-                Err(error) => Chunk::Broken(Break::from(error)),
-            }),
+        loop {
+            match ready!(self.stream.poll_data(cx)) {
+                // A peer may half-close by an empty DATA frame; the end that follows says all there is to say.
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => return Poll::Ready(Chunk::Data(data)),
+                Some(Err(error)) => return Poll::Ready(Chunk::Broken(Break::from(error))),
+                None => break,
+            }
         }
+        Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => Chunk::End(trailers),
+            Err(error) => Chunk::Broken(Break::from(error)),
+        })
     }
 
     /// Lets the peer send `bytes` more, on this stream and on the connection.

@@ -12,11 +12,11 @@ use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
 use crate::wire::stream::{Break, BreakKind, Chunk, Outflow};
 
-use super::super::reply::{self, Complaint, Tone};
-use super::super::worker::Ear;
 use super::Patience;
 use super::downstream::Downstream;
 use super::request::{Request, RequestEnd};
+use crate::listener::reply::{self, Complaint, Tone};
+use crate::listener::worker::Ear;
 
 /// How an attempt ended.
 pub enum Ended {

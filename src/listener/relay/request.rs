@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::message::budget::Permit;
+use crate::message::flow::Flow;
 use crate::message::frames::{Counter, Frames};
 use crate::wire::stream::{Chunk, Inflow};
 
-use super::super::reply::Complaint;
 use super::Counts;
+use crate::listener::reply::Complaint;
 
 /// Bytes of a call that are kept so that it can be said again elsewhere. What is longer has only one try.
 const KEPT_BYTES_MAX: usize = 256 << 10;
@@ -23,6 +25,9 @@ pub(super) struct Request {
     pub(super) replay_always: bool,
     /// All chunks so far, while they are few enough to be said again.
     pub(super) kept: Option<Vec<Bytes>>,
+    /// For what is kept; without it nothing is.
+    permit: Option<Permit>,
+    flow: Flow,
     pub(super) kept_bytes: usize,
     /// Chunks this attempt has not sent yet.
     pub(super) unsent: VecDeque<Bytes>,
@@ -43,7 +48,7 @@ pub(super) enum RequestEnd {
 // === impl Request ===
 
 impl Request {
-    pub fn new(inflow: Inflow, counts: Counts, replay_always: bool) -> Self {
+    pub fn new(inflow: Inflow, counts: Counts, flow: Flow, replay_always: bool) -> Self {
         let counter = Counter::new(counts.worker.limits.message_bytes_max);
         Self {
             inflow,
@@ -51,6 +56,8 @@ impl Request {
             counter,
             replay_always,
             kept: Some(Vec::new()),
+            permit: None,
+            flow,
             kept_bytes: 0,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
@@ -114,13 +121,20 @@ impl Request {
         }
     }
 
+    /// Keeps a chunk if the call is short enough and the budget has room; a call that is not kept has only one try.
     fn keep(&mut self, chunk: &Bytes) {
+        let Some(kept) = &mut self.kept else { return };
         self.kept_bytes += chunk.len();
-        if self.kept_bytes > KEPT_BYTES_MAX {
-            self.kept = None;
-        }
-        if let Some(kept) = &mut self.kept {
-            kept.push(chunk.clone());
+        let fits = self.kept_bytes <= KEPT_BYTES_MAX;
+        match self.counts.worker.budget.try_reserve(self.flow, chunk.len()).filter(|_| fits) {
+            Some(permit) => {
+                kept.push(chunk.clone());
+                match &mut self.permit {
+                    Some(held) => held.merge(permit),
+                    None => self.permit = Some(permit),
+                }
+            }
+            None => (self.kept, self.permit) = (None, None),
         }
     }
 

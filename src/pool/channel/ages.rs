@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::wire::stream::{Break, BreakKind};
 
-use super::super::lane::{Lane, LaneKey};
-use super::super::trip::{Patience, Trip};
 use super::Channel;
+use crate::pool::lane::{Lane, LaneKey};
+use crate::pool::trip::{Patience, Trip};
 
 /// How often ages are looked at while a trip is open.
 const TICK: Duration = Duration::from_millis(50);

@@ -10,10 +10,10 @@ use crate::message::parcel::Parcel;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::stream::{Break, BreakKind};
 
-use super::super::door::{Door, Errand};
-use super::super::trip::Trip;
-use super::super::{Outcome, Pool};
 use super::Channel;
+use crate::pool::door::{Door, Errand};
+use crate::pool::trip::Trip;
+use crate::pool::{Outcome, Pool};
 
 impl Channel {
     /// A trip's stream has ended, one way or the other.
