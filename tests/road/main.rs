@@ -2,7 +2,10 @@
 
 mod attribution;
 mod backend;
+mod bad_input;
 mod caller;
+mod delivered;
+mod drain;
 mod ground;
 mod kill;
 mod misbehaving;
