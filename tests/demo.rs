@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn demo(flags: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_switchyard")).arg("demo").args(flags).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_switchyard")).arg("demo").args(flags).output().expect("the program was built")
 }
 
 fn number(value: &Value, name: &str) -> u64 {

@@ -87,7 +87,7 @@ async fn play(args: &Args) -> Result<ExitCode, String> {
     let _ = view.show(stage.elapsed(), &history.figures());
     let ending = tokio::select! {
         ending = stage.end() => ending.map_err(|error| error.to_string())?,
-        () = asked.to_end() => return Ok(ExitCode::FAILURE),
+        () = asked.end() => return Ok(ExitCode::FAILURE),
     };
     let report = Report::of(&ending);
     view.close(&report, &outcome::one_line(&ending));
@@ -108,7 +108,7 @@ async fn attend(
     loop {
         let due = script.front().map(|(at, _)| at.saturating_sub(stage.elapsed()));
         let action = tokio::select! {
-            () = asked.to_end() => Action::Quit,
+            () = asked.end() => Action::Quit,
             Some(key) = keys.recv() => match keys::action(key) {
                 Some(action) => action,
                 None => continue,
@@ -153,7 +153,7 @@ impl Asked {
     }
 
     /// Resolves at the next of them. Cancel-safe.
-    async fn to_end(&mut self) {
+    async fn end(&mut self) {
         let [terminate, interrupt, hangup] = &mut self.0;
         tokio::select! {
             _ = terminate.recv() => {}

@@ -7,8 +7,8 @@ use crate::admin::snapshot::Snapshot;
 
 use super::layout::grouped;
 
-/// Rates are measured over at least this long: about a trip's age, so that answers, which come a trip at a time, do not
-/// make them jump.
+/// Rates are measured over at least this long: four trips of the demo, so that answers, which come a trip at a time, do
+/// not make them jump.
 const WINDOW: Duration = Duration::from_millis(1_000);
 
 /// Both sides of `received = delivered + held + lost`. As rates, `held` is the change and may be negative.
@@ -58,9 +58,11 @@ pub struct History {
     /// Collectors' names and addresses; backends are known by their address.
     collectors: Vec<(String, String)>,
     samples: VecDeque<Sample>,
-    /// Collectors found out at the last snapshot, and the possible duplicates before it. They are told of at the next
-    /// one, when every worker has noticed and the number is whole.
-    outages: Vec<(String, u64)>,
+    /// Collectors found out at the last snapshot. They are told of at the next one, when every worker has noticed and
+    /// the number of possible duplicates is whole.
+    outages: Vec<String>,
+    /// Possible duplicates in the snapshot before the last.
+    duplicates_before: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -86,7 +88,7 @@ struct BackendSample {
 impl History {
     /// An empty one for these collectors (name, address).
     pub fn new(collectors: Vec<(String, String)>) -> Self {
-        Self { collectors, samples: VecDeque::new(), outages: Vec::new() }
+        Self { collectors, samples: VecDeque::new(), outages: Vec::new(), duplicates_before: 0 }
     }
 
     /// Takes a snapshot in, `at` after the start; answers what a person should be told of.
@@ -118,19 +120,24 @@ impl History {
 
     fn news(&mut self, before: &Sample, now: &Sample) -> Vec<String> {
         let mut told = Vec::new();
-        for (name, since) in std::mem::take(&mut self.outages) {
-            told.push(match now.possible_duplicates.saturating_sub(since) {
-                0 => format!("{name} is out: the others get its messages"),
-                again => format!("{name} is out: the others get its messages, {} once more", grouped(again)),
+        if !self.outages.is_empty() {
+            let is_any_up = now.backends.iter().any(|backend| backend.state == "up");
+            let names = std::mem::take(&mut self.outages).join(", ");
+            let again = now.possible_duplicates.saturating_sub(self.duplicates_before);
+            told.push(match (is_any_up, again) {
+                (false, _) => format!("{names} out: no backend is left, messages wait"),
+                (true, 0) => format!("{names} out: the others take over"),
+                (true, _) => format!("{names} out: the others take over, {} unanswered sent again", grouped(again)),
             });
         }
         for ((name, _), (was, is)) in self.collectors.iter().zip(before.backends.iter().zip(&now.backends)) {
             match (was.state == "up", is.state == "up") {
-                (true, false) => self.outages.push((name.clone(), before.possible_duplicates)),
-                (false, true) => told.push(format!("{name} is up again and gets its share")),
+                (true, false) => self.outages.push(name.clone()),
+                (false, true) => told.push(format!("{name} up again")),
                 _ => {}
             }
         }
+        self.duplicates_before = before.possible_duplicates;
         told
     }
 
@@ -221,13 +228,10 @@ mod tests {
         assert_eq!(history.figures().backends[1].per_second, 0);
         died.possible_duplicates = 1_200;
         let news = history.take_in(Duration::from_millis(1_200), &died);
-        assert_eq!(news, ["collector-b is out: the others get its messages, 1,200 once more"]);
+        assert_eq!(news, ["collector-b out: the others take over, 1,200 unanswered sent again"]);
         assert!(history.take_in(Duration::from_millis(1_300), &died).is_empty());
         let back = snapshot(400, 400, all_up(200));
-        assert_eq!(
-            history.take_in(Duration::from_millis(1_400), &back),
-            ["collector-b is up again and gets its share"]
-        );
+        assert_eq!(history.take_in(Duration::from_millis(1_400), &back), ["collector-b up again"]);
     }
 
     #[test]

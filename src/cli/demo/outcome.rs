@@ -113,9 +113,11 @@ impl Report {
             0 => format!("all {} messages sent have arrived", grouped(self.agents.sent)),
             _ => format!("{} of {} messages sent have NOT arrived", grouped(missing), grouped(self.agents.sent)),
         };
-        match duplicated {
-            0 => format!("{arrived}, each once"),
-            _ => format!("{arrived}, {} of them twice", grouped(duplicated)),
+        match (missing, duplicated) {
+            (0, 0) => format!("{arrived}, each once"),
+            (_, 0) => arrived,
+            (0, _) => format!("{arrived}, {} of them twice", grouped(duplicated)),
+            (_, _) => format!("{arrived}, {} have arrived twice", grouped(duplicated)),
         }
     }
 }

@@ -179,7 +179,7 @@ async fn open(collectors: &[Collector], any_port: bool) -> Result<(Gateway, Vec<
             return 0;
         }
         if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            notes.push(format!("port {port} is not to be had ({}): {what} got another", error.kind()));
+            notes.push(format!("port {port} is not free ({}): another serves for {what}", error.kind()));
             return 0;
         }
         port
@@ -188,6 +188,7 @@ async fn open(collectors: &[Collector], any_port: bool) -> Result<(Gateway, Vec<
     match Gateway::start(plan(collectors, agents, admin)?).await {
         // Somebody was faster.
         Err(StartError::Listen(_)) if (agents, admin) != (0, 0) => {
+            notes.push(format!("port {AGENTS_PORT} or {ADMIN_PORT} was taken this moment: both got others"));
             Ok((Gateway::start(plan(collectors, 0, 0)?).await?, notes))
         }
         started => Ok((started?, notes)),
