@@ -38,10 +38,6 @@ pub enum End {
 
 /// A call as the script gets it.
 pub struct Incoming {
-    pub path: String,
-    pub headers: HeaderMap,
-    /// Calls that came before it.
-    pub number: usize,
     body: h2::RecvStream,
     read: BytesMut,
     respond: SendResponse<Bytes>,
@@ -87,11 +83,6 @@ impl Backend {
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.seen).clone()
     }
-
-    /// The messages of all calls, in the order they were read.
-    pub fn messages(&self) -> Vec<Bytes> {
-        self.seen().into_iter().flat_map(|seen| seen.messages).collect()
-    }
 }
 
 impl Incoming {
@@ -99,10 +90,9 @@ impl Incoming {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let mut seen = lock(all);
-        let number = seen.len();
-        let one = Seen { path: path.clone(), headers: head.headers.clone(), messages: Vec::new(), end: End::Unread };
-        seen.push(one);
-        Self { path, headers: head.headers, number, body, read: BytesMut::new(), respond, place: number, seen: Arc::clone(all) }
+        let place = seen.len();
+        seen.push(Seen { path, headers: head.headers, messages: Vec::new(), end: End::Unread });
+        Self { body, read: BytesMut::new(), respond, place, seen: Arc::clone(all) }
     }
 
     /// Reads the call to its end.

@@ -120,7 +120,8 @@ fn a_path_that_is_almost_one_is_none() {
             let answer = caller.call(&format!("{SEGMENTS}{suffix}"), &[], &[segment("near-0")]).await;
             assert_eq!(answer.code(), Code::Unimplemented, "{suffix}");
         }
-        for path in ["/skywalking.v3.TraceSegmentReportService/Collect", "/a/../skywalking.v3.LogReportService/collect"] {
+        for path in ["/skywalking.v3.TraceSegmentReportService/Collect", "/a/../skywalking.v3.LogReportService/collect"]
+        {
             assert_eq!(caller.call(path, &[], &[segment("near-0")]).await.code(), Code::Unimplemented, "{path}");
         }
     });
@@ -150,7 +151,10 @@ fn a_request_that_is_no_grpc_is_told_so() {
         tokio::spawn(async move { drop(connection.await) });
         for request in [
             http::Request::get(format!("http://{at}{SEGMENTS}")).body(()).unwrap(),
-            http::Request::post(format!("http://{at}{SEGMENTS}")).header("content-type", "text/plain").body(()).unwrap(),
+            http::Request::post(format!("http://{at}{SEGMENTS}"))
+                .header("content-type", "text/plain")
+                .body(())
+                .unwrap(),
         ] {
             let mut requests = requests.clone().ready().await.unwrap();
             let response = requests.send_request(request, true).unwrap().0.await.expect("an answer and no reset");

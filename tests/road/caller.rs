@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request};
-use prost::Message;
 use switchyard::wire::grpc::{Code, Status};
 
 /// How long any answer may take before a test is given up.
@@ -92,10 +91,6 @@ impl Call {
         }
     }
 
-    pub async fn send_message(&mut self, message: &impl Message) {
-        self.send(framed(&message.encode_to_vec())).await;
-    }
-
     pub fn half_close(&mut self) {
         let _ = self.send.send_data(Bytes::new(), true);
     }
@@ -106,9 +101,7 @@ impl Call {
 
     /// Waits until so many bytes of the answer's body are there.
     pub async fn body_of(&mut self, bytes: usize) -> Bytes {
-        let wait = async {
-            while self.answer.body.len() < bytes && self.read_on().await {}
-        };
+        let wait = async { while self.answer.body.len() < bytes && self.read_on().await {} };
         tokio::time::timeout(PATIENCE, wait).await.expect("an answer in time");
         self.answer.body.clone().freeze()
     }

@@ -165,6 +165,7 @@ pub fn max_over_mean(shares: &[u64]) -> f64 {
 /// Every message sent arrived, and none twice.
 #[track_caller]
 pub fn assert_once_each(verdict: &Verdict) {
-    let clean = Verdict { sent: verdict.sent, arrived: verdict.sent, reordered: verdict.reordered, ..Verdict::default() };
+    let clean =
+        Verdict { sent: verdict.sent, arrived: verdict.sent, reordered: verdict.reordered, ..Verdict::default() };
     assert_eq!(*verdict, clean);
 }

@@ -60,8 +60,7 @@ fn send(poisoned: &[usize], reply: Reply) {
     });
     road.wait_until_delivered(Duration::from_secs(10));
     let summary = road.end_with_losses();
-    let expected: std::collections::BTreeSet<_> =
-        names.into_iter().filter(|name| name.starts_with("good")).collect();
+    let expected: std::collections::BTreeSet<_> = names.into_iter().filter(|name| name.starts_with("good")).collect();
     assert_eq!(accepted(&backends), expected, "its company is delivered");
     assert_eq!(lost(&summary), [("rejected", poisoned.len() as u64)]);
     assert_eq!(summary.totals.delivered, 300 - poisoned.len() as u64);

@@ -186,9 +186,8 @@ fn a_status_of_the_backend_passes_with_its_message() {
         call.status(Code::NotFound, "no such task: 7");
     });
     let road = before(&backend);
-    let status = road.block_on(async {
-        Caller::connect(road.agents()).await.call(QUERY, &[], &["q".into()]).await.status()
-    });
+    let status =
+        road.block_on(async { Caller::connect(road.agents()).await.call(QUERY, &[], &["q".into()]).await.status() });
     assert_eq!(status, Status::new(Code::NotFound, "no such task: 7"));
     assert_eq!(road.end_with_losses().totals.received, 1);
 }
@@ -215,9 +214,8 @@ fn a_deadline_passes_with_less_time_and_is_kept_when_the_backend_does_not() {
     let road = before(&backend);
     let since = Instant::now();
     let metadata = [("grpc-timeout", "400m")];
-    let status = road.block_on(async {
-        Caller::connect(road.agents()).await.call(QUERY, &metadata, &["q".into()]).await.status()
-    });
+    let status = road
+        .block_on(async { Caller::connect(road.agents()).await.call(QUERY, &metadata, &["q".into()]).await.status() });
     let waited = since.elapsed();
     assert_eq!(status.code, Code::DeadlineExceeded);
     assert!((Duration::from_millis(350)..Duration::from_millis(1_500)).contains(&waited), "{waited:?}");
@@ -240,9 +238,7 @@ fn metadata_passes_by_an_allow_list() {
         ("cookie", "a=b"),
         ("x-anything", "else"),
     ];
-    road.block_on(async {
-        Caller::connect(road.agents()).await.call(QUERY, &metadata, &["q".into()]).await.status()
-    });
+    road.block_on(async { Caller::connect(road.agents()).await.call(QUERY, &metadata, &["q".into()]).await.status() });
     let headers = &backend.seen()[0].headers;
     for (name, value) in &metadata[..3] {
         assert_eq!(headers.get(*name).map(|value| value.as_bytes()), Some(value.as_bytes()), "{name}");

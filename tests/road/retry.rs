@@ -99,7 +99,8 @@ fn with_no_backend_up_each_caller_hears_a_code_it_can_live_with_within_the_deadl
     ] {
         let road = Road::through(Vec::new(), &[closed, closed_too], |plan| plan.limits.relay_deadline = deadline);
         let since = Instant::now();
-        let answer = road.block_on(async { Caller::connect(road.agents()).await.call(path, &[], &[Bytes::new()]).await });
+        let answer =
+            road.block_on(async { Caller::connect(road.agents()).await.call(path, &[], &[Bytes::new()]).await });
         let waited = since.elapsed();
         road.end_with_losses();
         assert_eq!(answer.code(), code, "{path}: {}", answer.status());

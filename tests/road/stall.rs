@@ -43,7 +43,13 @@ fn push_against_a_stall(name: &str, settings: &str, stall: Duration, load: impl 
     let last = gateway.end(Duration::from_secs(5));
     println!("{name}: {} MiB stalled, {} MiB at most; {last}", held_back_at >> 20, peak >> 20);
     assert_once_each(&verdict);
-    assert!(peak <= ALLOWED, "{} MiB resident, {} MiB allowed; {} when stalled", peak >> 20, ALLOWED >> 20, held_back_at >> 20);
+    assert!(
+        peak <= ALLOWED,
+        "{} MiB resident, {} MiB allowed; {} when stalled",
+        peak >> 20,
+        ALLOWED >> 20,
+        held_back_at >> 20
+    );
 }
 
 #[test]

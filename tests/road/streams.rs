@@ -97,7 +97,8 @@ fn counting(then: impl Fn(std::net::TcpStream) + Send + 'static) -> (std::net::S
 #[test]
 fn a_port_that_accepts_and_closes_is_not_hammered() {
     let (address, connects) = counting(drop);
-    let road = Road::through(vec![collector(Behaviour::default()), collector(Behaviour::default())], &[address], |_| {});
+    let road =
+        Road::through(vec![collector(Behaviour::default()), collector(Behaviour::default())], &[address], |_| {});
     let load = Load { messages: 150, ..many_lanes(&road) };
     all_delivered(road, load, |_| {});
     let connects = connects.load(Relaxed);
@@ -110,9 +111,10 @@ fn a_port_that_accepts_and_says_nothing_holds_nobody_up() {
     let (address, connects) = counting(|mut stream| {
         std::thread::spawn(move || drop(stream.read_to_end(&mut Vec::new())));
     });
-    let road = Road::through(vec![collector(Behaviour::default()), collector(Behaviour::default())], &[address], |plan| {
-        plan.pool.connect_deadline = Duration::from_millis(500);
-    });
+    let road =
+        Road::through(vec![collector(Behaviour::default()), collector(Behaviour::default())], &[address], |plan| {
+            plan.pool.connect_deadline = Duration::from_millis(500);
+        });
     let load = Load { messages: 150, ..many_lanes(&road) };
     all_delivered(road, load, |_| {});
     assert!(connects.load(Relaxed) <= 20, "{} connects in three seconds", connects.load(Relaxed));
