@@ -13,6 +13,7 @@ pub mod lane;
 pub mod ledger;
 pub mod load;
 pub mod probe;
+mod returns;
 mod settings;
 pub mod trip;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use http::Request;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::message::parcel::Parcel;
@@ -52,6 +54,8 @@ pub struct Pool {
     balancer: RefCell<Balancer>,
     /// Parcels that no backend can take now, by flow, in order.
     waiting: [RefCell<VecDeque<Parcel>>; Flow::ALL.len()],
+    /// Refused parcels that rest before they are tried again.
+    resting: RefCell<Vec<(Instant, Parcel)>>,
     /// Told whenever a backend may have become usable.
     room: Notify,
     /// Bytes one backend may hold for this worker.
@@ -76,14 +80,25 @@ pub enum Outcome {
     /// Nobody knows.
     Unknown,
     /// It answered with an error that may be the messages' own.
-    Refused,
+    Refused(Refusal),
+}
+
+/// What an error status says of the messages it was given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The backend does not serve the method: it has not looked at them.
+    Unserved,
+    /// The backend says that they are at fault (INVALID_ARGUMENT and the like).
+    TheirFault,
+    /// UNKNOWN, INTERNAL: any trouble of the backend, or one message its handler choked on.
+    Undecided,
 }
 
 /// How often the memory of what was entrusted lately shrinks.
 const COOLING: Duration = Duration::from_millis(100);
 
-/// Different backends that must have refused a message before it is given up.
-const REFUSALS_MAX: u32 = 3;
+/// Bytes a backend may be ahead of the least loaded one, every [`COOLING`].
+const AHEAD_MAX: u64 = 64 << 10;
 
 /// What a byte that waits counts for in the load, against one that was sent lately: a backend that lets bytes wait is
 /// left alone long before it has fallen a second behind.
@@ -124,6 +139,7 @@ impl Pool {
             books: Rc::clone(books),
             balancer: RefCell::default(),
             waiting: Default::default(),
+            resting: RefCell::default(),
             room: Notify::new(),
             draining: Cell::new(false),
         })
@@ -137,7 +153,10 @@ impl Pool {
             tokio::select! {
                 // The sender lives in the backends, which live as long as this.
                 _ = changed.changed() => {}
-                _ = cooling.tick() => self.members.iter().for_each(|member| member.load.cool()),
+                _ = cooling.tick() => {
+                    self.cool();
+                    self.wake_resting();
+                }
             }
             self.room_changed();
         }
@@ -147,7 +166,7 @@ impl Pool {
     pub fn take(self: &Rc<Self>, parcel: Parcel) {
         let flow = parcel.subject.flow.index();
         let others_wait = !self.waiting[flow].borrow().is_empty();
-        match self.choose(parcel.key, parcel.refused_by).filter(|_| !others_wait) {
+        match self.choose(parcel.key, avoided(&parcel)).filter(|_| !others_wait) {
             Some(member) => self.entrust(member, parcel),
             None => self.waiting[flow].borrow_mut().push_back(parcel),
         }
@@ -181,7 +200,7 @@ impl Pool {
         for queue in &self.waiting {
             loop {
                 let Some(parcel) = queue.borrow_mut().pop_front() else { break };
-                match self.choose(parcel.key, parcel.refused_by) {
+                match self.choose(parcel.key, avoided(&parcel)) {
                     Some(member) => self.entrust(member, parcel),
                     None => {
                         queue.borrow_mut().push_front(parcel);
@@ -193,39 +212,14 @@ impl Pool {
         self.room.notify_waiters();
     }
 
-    /// Takes back a parcel that a channel could not bring to its end.
-    fn give_back(self: &Rc<Self>, mut parcel: Parcel, member: usize, outcome: Outcome) {
-        let messages = u64::from(parcel.messages());
-        match outcome {
-            Outcome::Delivered | Outcome::NotProcessed => {}
-            Outcome::Unknown => {
-                self.books.sent_again(messages);
-                self.backend(member).handles().replayed_messages.increment(messages);
-            }
-            Outcome::Refused => {
-                parcel.suspect = true;
-                parcel.refused_by |= bit(member);
-                let enough = REFUSALS_MAX.min(self.members.len() as u32);
-                if parcel.refused_by.count_ones() >= enough {
-                    return self.refused_by_all(parcel);
-                }
-            }
-        }
-        self.take(parcel);
-    }
-
-    /// Everybody refused this company: find out who of it is to blame, or give the one up.
-    fn refused_by_all(self: &Rc<Self>, parcel: Parcel) {
-        if parcel.messages() > 1 {
-            parcel.take_apart().for_each(|alone| self.take(alone));
-            return;
-        }
-        tracing::error!(
-            method = parcel.subject.path,
-            bytes = parcel.bytes(),
-            "a message is lost: every backend tried refused it"
-        );
-        parcel.ticket.lose(LostReason::Rejected);
+    /// Lets what was sent lately count for less. Nobody may be far ahead of the least loaded: a backend that took a
+    /// backlog alone would be left alone for seconds, and one that is new would get everything.
+    fn cool(&self) {
+        self.members.iter().for_each(|member| member.load.cool());
+        let is_up = |at: &usize| self.backend(*at).is_up();
+        let least = (0..self.members.len()).filter(is_up).map(|at| self.load(at).recent.get()).min();
+        let most = least.unwrap_or(0) + AHEAD_MAX;
+        self.members.iter().for_each(|member| member.load.recent.set(member.load.recent.get().min(most)));
     }
 
     fn choose(&self, key: Option<u64>, avoid: u64) -> Option<usize> {
@@ -238,7 +232,12 @@ impl Pool {
         load.held.set(load.held.get() + parcel.bytes());
         load.recent.set(load.recent.get() + parcel.bytes() as u64);
         load.wait(&parcel);
-        self.door(member, parcel.subject.flow).entrust(parcel);
+        let door = self.door(member, parcel.subject.flow);
+        let is_awaited = parcel.ticket.is_awaited();
+        door.entrust(parcel);
+        if is_awaited {
+            door.hurry();
+        }
     }
 
     /// A channel of this backend and flow that is not held up by the peer's stream limit; a new one where there is
@@ -285,6 +284,9 @@ impl Pool {
                 parcel.ticket.lose(reason);
             }
         }
+        for (_, parcel) in self.resting.borrow_mut().drain(..) {
+            parcel.ticket.lose(reason);
+        }
     }
 
     /// What the operator decided.
@@ -304,12 +306,12 @@ impl Pool {
 
     /// Messages held here by a count of their own, to audit the books with.
     pub fn held_messages(&self) -> u64 {
-        let waiting: u64 = self
-            .waiting
-            .iter()
-            .flat_map(|queue| queue.borrow().iter().map(|parcel| u64::from(parcel.messages())).collect::<Vec<_>>())
-            .sum();
-        waiting + self.doors().map(|(_, door)| door.held_messages()).sum::<u64>()
+        let messages = |parcel: &Parcel| u64::from(parcel.messages());
+        let waiting = |queue: &RefCell<VecDeque<Parcel>>| queue.borrow().iter().map(messages).sum::<u64>();
+        let resting: u64 = self.resting.borrow().iter().map(|(_, parcel)| messages(parcel)).sum();
+        resting
+            + self.waiting.iter().map(waiting).sum::<u64>()
+            + self.doors().map(|(_, door)| door.held_messages()).sum::<u64>()
     }
 
     /// Messages that wait for each backend, not yet loaded onto a trip.
@@ -364,6 +366,11 @@ impl Candidates for Usable<'_> {
     fn name_hash(&self, at: usize) -> u64 {
         self.pool.backend(at).name_hash()
     }
+}
+
+/// The backends a parcel should not meet again.
+fn avoided(parcel: &Parcel) -> u64 {
+    parcel.suspicion.map_or(0, |suspicion| suspicion.refused_by)
 }
 
 /// A backend's bit in a set of backends. Beyond 64 two share one, and a refused message skips both.

@@ -2,6 +2,8 @@
 //!
 //! It reads src/ as text. Every rule is also tried on small made-up sources, so that a rule that cannot fail is found.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -8,8 +8,9 @@ use std::io::Write as _;
 use bytes::Bytes;
 use switchyard::config::{Overrides, load_with};
 use switchyard::message::field::{self, Value, fields};
-use switchyard::message::frames::{Counter, FrameError, Frames, Message, PREFIX_BYTES};
+use switchyard::message::frames::{Counter, FrameError, Frames};
 use switchyard::message::parcel::Opening;
+use switchyard::message::run::{Message, PREFIX_BYTES};
 use switchyard::route::key;
 use switchyard::wire::compression::{Encoding, InflateError};
 

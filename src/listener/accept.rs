@@ -54,8 +54,9 @@ pub fn bind(settings: &Settings) -> io::Result<TcpListener> {
     socket.listen(BACKLOG).map_err(explain)
 }
 
-/// Accepts until `leaving` turns true. A permit of both semaphores is taken *before* accept, so that connections over
-/// the limit wait in the kernel and cost nothing.
+/// Accepts until `leaving` turns true. This listener's own permit is taken *before* accept, so that connections over its
+/// limit wait in the kernel and cost nothing. The permit for all listeners is taken after it, or an idle listener would
+/// hold one for nobody; at that limit each listener keeps a single accepted connection waiting.
 pub async fn run(
     listener: TcpListener,
     port: usize,
@@ -68,20 +69,17 @@ pub async fn run(
     let here = Arc::new(Semaphore::new(settings.connections_max));
     loop {
         let next = async {
-            if here.available_permits() == 0 || everywhere.available_permits() == 0 {
-                tracing::warn!(listener = settings.name, "as many connections as allowed: the next ones wait");
-                handles.refused(RefusedReason::Limit).increment(1);
-            }
-            let one = Arc::clone(&here).acquire_owned().await.expect("never closed");
-            let two = Arc::clone(&everywhere).acquire_owned().await.expect("never closed");
-            (listener.accept().await, [one, two])
+            let here = place(&here, &settings, &handles).await;
+            let (stream, peer) = listener.accept().await?;
+            let everywhere = place(&everywhere, &settings, &handles).await;
+            Ok((stream.into_std()?, peer, [here, everywhere]))
         };
-        let (accepted, places) = tokio::select! {
+        let accepted: io::Result<_> = tokio::select! {
             next = next => next,
             _ = leaving.wait_for(|leaving| *leaving) => return,
         };
-        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-            Ok((stream, peer)) => {
+        match accepted {
+            Ok((stream, peer, places)) => {
                 handles.connections.increment(1);
                 hand_over(Arrival { stream, peer, port, places });
             }
@@ -94,6 +92,15 @@ pub async fn run(
             }
         }
     }
+}
+
+/// A place among the connections allowed; waits, and says so, when there is none.
+async fn place(places: &Arc<Semaphore>, settings: &Settings, handles: &metrics::Listener) -> OwnedSemaphorePermit {
+    if places.available_permits() == 0 {
+        tracing::warn!(listener = settings.name, "as many connections as allowed: the next ones wait");
+        handles.refused(RefusedReason::Limit).increment(1);
+    }
+    Arc::clone(places).acquire_owned().await.expect("never closed")
 }
 
 /// The peer was gone before it was accepted.

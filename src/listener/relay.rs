@@ -99,7 +99,16 @@ impl RelayCall {
             Counts { receipt, ticket: None, bytes: 0, received: self.received, entry: self.entry, worker: self.worker };
         let mut sent = Sent::new(inflow, counts, self.flow, self.relay.replay == Replay::Always);
         if !self.relay.sticky.is_empty() {
-            attempt.key = sent.first_message_within(|body| key::of_paths(body, self.relay.sticky).ok().flatten()).await;
+            let find = |body: &[u8]| key::of_paths(body, self.relay.sticky).ok().flatten();
+            let mut ear = attempt.worker.closing.ear();
+            let named = while_caller_waits(&mut answer, sent.first_message_within(find));
+            let mut named = pin!(named);
+            let named = poll_fn(|cx| match ear.must_end(cx) {
+                true => Poll::Ready(None),
+                false => named.as_mut().poll(cx),
+            });
+            // A call that does not name its source in time goes to any backend.
+            attempt.key = tokio::time::timeout_at(attempt.open_until(), named).await.ok().flatten().flatten();
         }
         let ended = attempt.until_answered(&mut sent, &mut answer).await;
         if let Ended::Refused(complaint) = &ended {
@@ -124,11 +133,10 @@ impl RelayCall {
 impl Attempt {
     /// Tries one backend after the other until one has answered or none may be tried again.
     async fn until_answered(&mut self, sent: &mut Sent, answer: &mut Answering) -> Ended {
-        let wait_until = Instant::now() + self.worker.limits.relay_deadline;
+        let until = self.open_until();
         loop {
             let pool = Rc::clone(&self.worker.pool);
             let opening = pool.open(self.flow, self.key, self.failed, |authority| self.head(authority));
-            let until = self.deadline.map_or(wait_until, |deadline| deadline.min(wait_until));
             let opened = tokio::time::timeout_at(until, while_caller_waits(answer, opening)).await;
             let (member, open) = match opened {
                 Ok(Some(opened)) => opened,
@@ -150,6 +158,12 @@ impl Attempt {
                 ended => return ended,
             }
         }
+    }
+
+    /// When waiting for a backend ends, counted from now.
+    fn open_until(&self) -> Instant {
+        let limit = Instant::now() + self.worker.limits.relay_deadline;
+        self.deadline.map_or(limit, |deadline| deadline.min(limit))
     }
 
     fn head(&self, authority: &str) -> Request<()> {

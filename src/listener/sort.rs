@@ -239,7 +239,7 @@ impl Road {
                 let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
                 let ticket = self.receipt.issue(run.messages());
                 let subject = Rc::clone(&subject);
-                self.worker.pool.take(Parcel { run, subject, key, ticket, permit, suspect: false, refused_by: 0 });
+                self.worker.pool.take(Parcel { run, subject, key, ticket, permit, suspicion: None });
             }
         }
     }

@@ -16,7 +16,7 @@ use super::run::{PREFIX_BYTES, Run};
 pub enum FrameError {
     /// The prefix announces more than the limit.
     #[error(
-        "a message of {announced} bytes is over the limit of {limit} bytes; raise limits.message_bytes or send smaller messages"
+        "a message of {announced} bytes is over the limit of {limit} bytes; raise limits.message or send smaller messages"
     )]
     Oversize {
         /// Bytes the prefix announces.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
+use tokio::time::Instant;
 
 use super::budget::Permit;
 use super::field::{self, Malformed};
@@ -32,8 +33,17 @@ pub struct Parcel {
     pub permit: Permit,
     /// Set once a backend has refused a trip these messages were on: one of them may be what it refused, so from
     /// then on they travel alone.
-    pub suspect: bool,
-    /// Which backends have refused them since they travel in this company, a bit each.
+    pub suspicion: Option<Suspicion>,
+}
+
+/// What is known of messages that a backend has refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspicion {
+    /// Since when.
+    pub since: Instant,
+    /// How often they were refused without anybody being able to say whose fault it was.
+    pub undecided: u32,
+    /// The backends that have refused them, and not just everything, a bit each.
     pub refused_by: u64,
 }
 
@@ -84,8 +94,8 @@ impl Parcel {
                 key: self.key,
                 ticket: self.ticket.split(1),
                 permit: self.permit.split(cost),
-                suspect: true,
-                refused_by: 0,
+                // Alone, each is judged anew.
+                suspicion: self.suspicion.map(|suspicion| Suspicion { refused_by: 0, undecided: 0, ..suspicion }),
             }
         })
     }

@@ -191,6 +191,11 @@ impl Ticket {
         self.messages
     }
 
+    /// Whether the call waits for its last ticket.
+    pub fn is_awaited(&self) -> bool {
+        self.call.waker.borrow().is_some()
+    }
+
     /// A backend answered for the messages.
     pub fn settle(mut self) {
         let messages = u64::from(std::mem::take(&mut self.messages));

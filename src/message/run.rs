@@ -71,7 +71,7 @@ impl Run {
     /// Takes a run of at most `messages_max` messages and, beyond its first message, at most `bytes_max` bytes off
     /// the front; `None` when nothing is left.
     pub fn take_front(&mut self, bytes_max: usize, messages_max: u32) -> Option<Run> {
-        if self.messages == 0 {
+        if self.messages == 0 || messages_max == 0 {
             return None;
         }
         if self.messages <= messages_max && self.bytes.len() <= bytes_max {

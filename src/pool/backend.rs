@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ pub struct Backend {
     changed: watch::Sender<u64>,
     figures: Figures,
     handles: metrics::Backend,
+    started: Instant,
 }
 
 /// Running sums over all workers.
@@ -40,6 +42,8 @@ struct Figures {
     in_flight_bytes: AtomicU64,
     /// Smoothed time from half-close to answer, in microseconds.
     answer_micros: AtomicU64,
+    /// When the last `OK` came, in microseconds since the start; 0 before the first.
+    last_answer_micros: AtomicU64,
 }
 
 /// The figures of one backend at one moment.
@@ -81,6 +85,7 @@ impl Backend {
             changed,
             figures: Figures::default(),
             handles,
+            started: Instant::now(),
         }
     }
 
@@ -159,11 +164,13 @@ impl Backend {
     }
 
     /// A trip was answered `OK` so long after its half-close.
-    pub fn answered(&self, waited: std::time::Duration) {
+    pub fn answered(&self, waited: Duration) {
         let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         // An eighth of the newest: about the last ten answers count. Lost updates between workers do not matter.
         let before = self.figures.answer_micros.load(Relaxed);
         self.figures.answer_micros.store(before - before / 8 + sample / 8, Relaxed);
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.figures.last_answer_micros.store(now.max(1), Relaxed);
         self.handles.answers(Code::Ok.name()).increment(1);
         self.handles.trip_seconds.record(waited.as_secs_f64());
         self.health().answered();
@@ -175,9 +182,19 @@ impl Backend {
         self.update(|health, now| health.failed(now));
     }
 
-    /// A trip ended in an error that may be the messages' own; says nothing about the backend.
-    pub fn refused(&self, code: Code) {
+    /// A trip ended in an error that may be the messages' own. Said of trip after trip of messages nobody suspects, it
+    /// is the backend's.
+    pub fn refused(&self, code: Code, in_company: bool) {
         self.handles.answers(code.name()).increment(1);
+        if in_company {
+            self.update(|health, now| health.failed(now));
+        }
+    }
+
+    /// Whether a trip was answered `OK` after this moment.
+    pub fn has_answered_since(&self, moment: Instant) -> bool {
+        let micros = self.figures.last_answer_micros.load(Relaxed);
+        micros > 0 && self.started + Duration::from_micros(micros) > moment
     }
 
     /// An answer did not come in time.

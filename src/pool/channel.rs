@@ -1,6 +1,6 @@
 //! A channel: one outbound connection and the task that owns it, with its lanes, trips and ledgers.
 //!
-//! The task waits in one place, [`Channel::poll`], and changes things in functions that do not wait. Work arrives
+//! The task waits in one place, `Channel::poll`, and changes things in functions that do not wait. Work arrives
 //! through the [`Door`]; what cannot be carried to its end goes back to the pool, never away.
 
 use std::collections::{HashMap, VecDeque};

@@ -42,7 +42,7 @@ pub struct Lane {
 impl LaneKey {
     /// The lane a parcel belongs on.
     pub fn of(parcel: &Parcel) -> Self {
-        Self { subject: Rc::as_ptr(&parcel.subject).addr(), suspect: parcel.suspect }
+        Self { subject: Rc::as_ptr(&parcel.subject).addr(), suspect: parcel.suspicion.is_some() }
     }
 }
 
@@ -53,7 +53,7 @@ impl Lane {
     pub fn for_parcel(parcel: &Parcel) -> Self {
         Self {
             subject: Rc::clone(&parcel.subject),
-            suspect: parcel.suspect,
+            suspect: parcel.suspicion.is_some(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             filling: None,

@@ -103,40 +103,46 @@ impl Sorter {
 
     /// Pins the first non-empty value and says it in every message that does not. Messages before it stay without:
     /// OAP drops them, and inventing a service for them would be worse.
-    fn carry_text(&mut self, field: u32, run: Run, sorted: &mut Vec<Sorted>) -> Result<(), Malformed> {
-        let mut unpinned = 0;
+    fn carry_text(&mut self, field: u32, mut run: Run, sorted: &mut Vec<Sorted>) -> Result<(), Malformed> {
+        let (mut unpinned, mut pinned) = (0, 0);
         let mut filled = BytesMut::new();
         let mut lacking = false;
+        let mut outcome = Ok(());
         for message in run.iter() {
             let body = message.body();
-            let said = field::last_bytes(&body, field)?.filter(|text| !text.is_empty());
+            let said = match field::last_bytes(&body, field) {
+                Ok(said) => said.filter(|text| !text.is_empty()),
+                Err(malformed) => {
+                    outcome = Err(malformed);
+                    break;
+                }
+            };
+            if let (None, Some(text)) = (&self.pinned, said) {
+                let text = Bytes::copy_from_slice(text);
+                self.pinned = Some(text.clone());
+                self.subject = Some(self.subject(Some(Opening { field, value: Some(text) })));
+            }
             match (&self.pinned, said) {
-                (None, None) => unpinned += 1,
-                (None, Some(text)) => {
-                    let text = Bytes::copy_from_slice(text);
-                    self.pinned = Some(text.clone());
-                    self.subject = Some(self.subject(Some(Opening { field, value: Some(text) })));
-                    filled.extend_from_slice(message.framed());
+                (None, _) => {
+                    unpinned += 1;
+                    continue;
                 }
                 (Some(_), Some(_)) => filled.extend_from_slice(message.framed()),
-                (Some(pinned), None) => {
+                (Some(text), None) => {
                     lacking = true;
-                    parcel::with_scalar(&message, field, pinned, &mut filled);
+                    parcel::with_scalar(&message, field, text, &mut filled);
                 }
             }
+            pinned += 1;
         }
-        let mut rest = run;
-        if unpinned > 0 {
-            let before = rest.take_front(usize::MAX, unpinned).expect("the unpinned messages are in front");
-            let subject = self.subjects.find(&self.source, None);
-            sorted.push(Sorted { run: before, subject, key: None });
+        if let Some(run) = run.take_front(usize::MAX, unpinned) {
+            sorted.push(Sorted { run, subject: self.subjects.find(&self.source, None), key: None });
         }
-        if rest.messages() > 0 {
-            let messages = rest.messages();
-            let run = if lacking { Run::of_framed(filled.freeze(), messages) } else { rest };
+        if let Some(as_they_came) = run.take_front(usize::MAX, pinned) {
+            let run = if lacking { Run::of_framed(filled.freeze(), pinned) } else { as_they_came };
             sorted.push(Sorted { run, subject: self.subject(None), key: self.call_key });
         }
-        Ok(())
+        outcome
     }
 
     /// What the call belongs to by now, or with the opening it has just said.
@@ -254,6 +260,16 @@ mod tests {
         sorter.sort(run(&[Message::of_body(&named)]), &mut sorted).unwrap();
         assert!(Rc::ptr_eq(&sorted[0].subject, &sorted[1].subject));
         assert_eq!(sorted[1].subject.opening, Some(Opening { field: 1, value: None }));
+    }
+
+    #[test]
+    fn messages_before_a_broken_one_are_kept() {
+        let subjects = Rc::new(Subjects::default());
+        let (mut sorter, mut sorted) = (sorter(SERVICE, None, &subjects), Vec::new());
+        let messages = [log("", "early"), log("shop", "a"), log("", "b"), Message::of_body(&[0x0a, 200]), log("", "c")];
+        assert!(sorter.sort(run(&messages), &mut sorted).is_err());
+        let shop = || Some("shop".to_owned());
+        assert_eq!(services(&sorted), [None, shop(), shop()]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub const ACCEPTED: &str = "identity,gzip";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
     /// It grows beyond the limit.
-    #[error("the message is over the limit of {0} bytes once decompressed")]
+    #[error("the message is over the limit of {0} bytes (limits.message) once decompressed")]
     Oversize(usize),
     /// It is not gzip.
     #[error("the message does not decompress: {0}")]

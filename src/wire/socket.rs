@@ -2,7 +2,7 @@
 //!
 //! h2 reads 8 KiB at a time and flushes after every DATA frame. Measured, that is most of the cost of a forwarded
 //! message: here one system call reads up to 64 KiB, which h2 then takes in its own portions, and what h2 writes
-//! gathers until [`Socket::flush`], which the owner of the connection calls once per poll.
+//! gathers until [`Socket::poll_flush`], which the owner of the connection calls once per poll.
 //!
 //! The buffers come from a pool of the thread and are lent to a socket only while it has bytes that were read and
 //! not yet taken, or written and not yet sent. An idle connection owns none.

@@ -13,7 +13,7 @@ use crate::wire::stream::{Break, BreakKind};
 use super::Channel;
 use crate::pool::door::{Door, Errand};
 use crate::pool::trip::Trip;
-use crate::pool::{Outcome, Pool};
+use crate::pool::{Outcome, Pool, Refusal};
 
 impl Channel {
     /// A trip's stream has ended, one way or the other.
@@ -49,8 +49,10 @@ impl Channel {
             }
             Ok(status) => {
                 tracing::debug!(backend = backend.name(), %status, "trip refused");
-                backend.refused(status.code);
-                Outcome::Refused
+                let is_unsuspected = self.lanes.get(&key).is_some_and(|lane| !lane.is_suspect());
+                let in_company = is_unsuspected && refusal(status.code) != Refusal::Unserved;
+                backend.refused(status.code, in_company);
+                Outcome::Refused(refusal(status.code))
             }
             Err(Break { kind: BreakKind::NotProcessed, .. }) => Outcome::NotProcessed,
             Err(_) if !trip.sent_anything() => Outcome::NotProcessed,
@@ -161,4 +163,13 @@ fn is_backend_fault(code: Code) -> bool {
             | Code::PermissionDenied
             | Code::Unauthenticated
     )
+}
+
+/// What an error status that is not the backend's own says of the messages.
+fn refusal(code: Code) -> Refusal {
+    match code {
+        Code::Unimplemented => Refusal::Unserved,
+        Code::Unknown | Code::Internal | Code::DataLoss => Refusal::Undecided,
+        _ => Refusal::TheirFault,
+    }
 }
