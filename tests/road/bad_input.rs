@@ -166,7 +166,6 @@ fn a_request_that_is_no_grpc_is_told_so() {
 }
 
 #[test]
-#[ignore = "defect 7"]
 fn a_length_beyond_the_limit_ends_only_its_own_call() {
     for length in [(4u32 << 20) + 1, u32::MAX] {
         let mut prefix = BytesMut::new();
@@ -193,7 +192,6 @@ fn a_flag_that_is_neither_0_nor_1_ends_only_its_own_call() {
 }
 
 #[test]
-#[ignore = "defect 8"]
 fn a_body_that_is_no_protobuf_ends_only_its_own_call_where_it_has_to_be_read() {
     let garbage = framed(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     let status = beside_a_neighbour(LOGS, &[], log, garbage, 1);
@@ -226,7 +224,6 @@ fn an_unknown_encoding_is_refused_with_those_that_are_known() {
 }
 
 #[test]
-#[ignore = "defect 7"]
 fn a_gzip_bomb_ends_only_its_own_call() {
     let bomb = flagged(&gzip(&vec![0; 200 << 20]));
     assert!(bomb.len() < 1 << 20, "it is small on the wire");

@@ -72,7 +72,6 @@ fn a_call_beside_endless_streams_is_answered_as_soon() {
 }
 
 #[test]
-#[ignore = "defect 9"]
 fn what_goes_to_a_second_backend_is_hurried_there_too() {
     let mut road = road(2);
     let hang = Behaviour { answer_delay: Duration::from_millis(300), ..Behaviour::default() };

@@ -154,7 +154,6 @@ fn a_few_empty_frames_between_messages_do_no_harm() {
 }
 
 #[test]
-#[ignore = "defect 10"]
 fn connections_over_the_limit_wait_and_are_served_when_others_leave() {
     let road = Road::to_collectors_with(1, |plan| plan.limits.connections_max = 3);
     let load = |name: &str| Load { name: name.into(), connections: 3, messages: 40, rate: 100.0, ..road.load() };

@@ -20,7 +20,7 @@ fn wary() -> Backend {
         if call.read().await != End::HalfClosed {
             return;
         }
-        if call.messages().iter().any(|message| is_poison(message)) {
+        if call.messages().iter().any(is_poison) {
             return call.status(Code::InvalidArgument, "I will not have this");
         }
         call.ok(b"");

@@ -109,7 +109,6 @@ fn with_no_backend_up_each_caller_hears_a_code_it_can_live_with_within_the_deadl
 }
 
 #[test]
-#[ignore = "defect 11"]
 fn a_set_that_never_names_its_source_does_not_wait_for_ever() {
     let road = Road::to_collectors_with(1, |plan| plan.limits.relay_deadline = Duration::from_millis(600));
     let answer = road.block_on(async {
