@@ -105,8 +105,10 @@ impl Sorter {
     /// OAP drops them, and inventing a service for them would be worse.
     fn carry_text(&mut self, field: u32, mut run: Run, sorted: &mut Vec<Sorted>) -> Result<(), Malformed> {
         let (mut unpinned, mut pinned) = (0, 0);
-        let mut filled = BytesMut::new();
-        let mut lacking = false;
+        // Bytes of the unpinned messages, and of all that were looked at.
+        let (mut unpinned_bytes, mut bytes) = (0, 0);
+        // The pinned messages as they must leave, from the first one on that lacks the value.
+        let mut filled: Option<BytesMut> = None;
         let mut outcome = Ok(());
         for message in run.iter() {
             let body = message.body();
@@ -122,15 +124,22 @@ impl Sorter {
                 self.pinned = Some(text.clone());
                 self.subject = Some(self.subject(Some(Opening { field, value: Some(text) })));
             }
+            let start = bytes;
+            bytes += message.framed().len();
             match (&self.pinned, said) {
                 (None, _) => {
                     unpinned += 1;
+                    unpinned_bytes = bytes;
                     continue;
                 }
-                (Some(_), Some(_)) => filled.extend_from_slice(message.framed()),
+                (Some(_), Some(_)) => {
+                    if let Some(filled) = &mut filled {
+                        filled.extend_from_slice(message.framed());
+                    }
+                }
                 (Some(text), None) => {
-                    lacking = true;
-                    parcel::with_scalar(&message, field, text, &mut filled);
+                    let before = || BytesMut::from(&run.bytes()[unpinned_bytes..start]);
+                    parcel::with_scalar(&message, field, text, filled.get_or_insert_with(before));
                 }
             }
             pinned += 1;
@@ -139,7 +148,7 @@ impl Sorter {
             sorted.push(Sorted { run, subject: self.subjects.find(&self.source, None), key: None });
         }
         if let Some(as_they_came) = run.take_front(usize::MAX, pinned) {
-            let run = if lacking { Run::of_framed(filled.freeze(), pinned) } else { as_they_came };
+            let run = filled.map_or(as_they_came, |filled| Run::of_framed(filled.freeze(), pinned));
             sorted.push(Sorted { run, subject: self.subject(None), key: self.call_key });
         }
         outcome
