@@ -1,0 +1,22 @@
+//! The road from agents to collectors, whole: real sockets, scripted collectors and agents, and books that must balance.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod attribution;
+mod backend;
+mod bad_input;
+mod caller;
+mod callers;
+mod delivered;
+mod drain;
+mod edges;
+mod ground;
+mod kill;
+mod misbehaving;
+mod poison;
+mod process;
+mod relay;
+mod retry;
+mod skew;
+mod stall;
+mod streams;
