@@ -47,7 +47,6 @@ fn one_stream_on_one_connection_is_enough_for_many_lanes() {
 }
 
 #[test]
-#[ignore = "defect 13"]
 fn lanes_that_want_a_stream_get_it_before_others_grow_old() {
     let road = Road::through((0..3).map(|_| collector(limited(1))).collect(), &[], |_| {});
     let load = many_lanes(&road);
