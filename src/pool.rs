@@ -182,7 +182,9 @@ impl Pool {
     ) -> (usize, OpenCall) {
         loop {
             let room = self.room.notified();
-            let Some(member) = self.choose(key, avoid | self.lacking(path)).or_else(|| self.choose(key, avoid)) else {
+            let Some(member) =
+                self.choose(flow, key, avoid | self.lacking(path)).or_else(|| self.choose(flow, key, avoid))
+            else {
                 room.await;
                 continue;
             };
@@ -216,17 +218,20 @@ impl Pool {
     fn cool(&self) {
         self.members.iter().for_each(|member| member.load.cool());
         let is_up = |at: &usize| self.backend(*at).is_up();
-        let least = (0..self.members.len()).filter(is_up).map(|at| self.load(at).recent.get()).min();
-        let most = least.unwrap_or(0) + AHEAD_MAX;
-        self.members.iter().for_each(|member| member.load.recent.set(member.load.recent.get().min(most)));
+        for flow in Flow::ALL {
+            let recent = |at: usize| &self.load(at).recent[flow.index()];
+            let least = (0..self.members.len()).filter(is_up).map(|at| recent(at).get()).min();
+            let most = least.unwrap_or(0) + AHEAD_MAX;
+            (0..self.members.len()).for_each(|at| recent(at).set(recent(at).get().min(most)));
+        }
     }
 
     /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
     fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
-        let avoid = avoided(parcel);
+        let (flow, key, avoid) = (parcel.subject.flow, parcel.key, avoided(parcel));
         match self.lacking(parcel.subject.path) {
-            0 => self.choose(parcel.key, avoid),
-            lacking => self.choose(parcel.key, avoid | lacking).or_else(|| self.choose(parcel.key, avoid)),
+            0 => self.choose(flow, key, avoid),
+            lacking => self.choose(flow, key, avoid | lacking).or_else(|| self.choose(flow, key, avoid)),
         }
     }
 
@@ -241,15 +246,16 @@ impl Pool {
         self.members.len()
     }
 
-    fn choose(&self, key: Option<u64>, avoid: u64) -> Option<usize> {
-        let usable = Usable { pool: self, avoid };
+    fn choose(&self, flow: Flow, key: Option<u64>, avoid: u64) -> Option<usize> {
+        let usable = Usable { pool: self, avoid, flow };
         self.balancer.borrow_mut().choose(self.shared.settings.balance, key, &usable, |below| fastrand::usize(..below))
     }
 
     fn entrust(self: &Rc<Self>, member: usize, parcel: Parcel) {
         let load = self.load(member);
         load.held.set(load.held.get() + parcel.bytes());
-        load.recent.set(load.recent.get() + parcel.bytes() as u64);
+        let recent = &load.recent[parcel.subject.flow.index()];
+        recent.set(recent.get() + parcel.bytes() as u64);
         load.wait(&parcel);
         let door = self.door(member, parcel.subject.flow);
         let is_awaited = parcel.ticket.is_awaited();

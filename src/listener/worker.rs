@@ -124,10 +124,10 @@ impl Worker {
         Rc::clone(handles.or_insert_with(|| Rc::new(metrics::Received::of(listener, method))))
     }
 
-    /// A port that serves a flow, to send a lost caller to.
+    /// A port that serves a flow, to send a lost caller to: its own if it has one.
     pub fn port_of(&self, flow: Flow) -> Option<u16> {
-        let serves = |port: &&Port| port.settings.only.is_none_or(|only| only == flow);
-        self.ports.iter().find(serves).map(|port| port.settings.address.port())
+        let with = |only: Option<Flow>| self.ports.iter().find(|port| port.settings.only == only);
+        with(Some(flow)).or_else(|| with(None)).map(|port| port.settings.address.port())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::message::flow::Flow;
 use crate::message::parcel::Parcel;
 
 use super::balance::Candidates;
@@ -17,8 +18,10 @@ pub struct Load {
     pub(super) waiting: Cell<usize>,
     /// The same in messages, for people.
     pub(super) waiting_messages: Cell<u64>,
-    /// Entrusted lately; shrinks by a tenth every tenth of a second, so it is about what the last second brought.
-    pub(super) recent: Cell<u64>,
+    /// Entrusted lately, by flow; shrinks by a tenth every tenth of a second, so it is about what the last second
+    /// brought. Each flow evens out on its own: a byte of metrics costs a collector something else than a byte of logs,
+    /// and rates that people watch should not follow each other's sizes.
+    pub(super) recent: [Cell<u64>; Flow::ALL.len()],
     /// It allows no stream at all and something has waited for one too long.
     pub(super) starved: Cell<bool>,
 }
@@ -31,6 +34,7 @@ const WAITING_WEIGHT: u64 = 4;
 pub(super) struct Usable<'a> {
     pub pool: &'a Pool,
     pub avoid: u64,
+    pub flow: Flow,
 }
 
 // === impl Load ===
@@ -49,7 +53,7 @@ impl Load {
     }
 
     pub(super) fn cool(&self) {
-        self.recent.set(self.recent.get() - self.recent.get() / 10);
+        self.recent.iter().for_each(|recent| recent.set(recent.get() - recent.get() / 10));
     }
 }
 
@@ -73,7 +77,7 @@ impl Candidates for Usable<'_> {
         let doors =
             member.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.blocked_bytes()).sum::<usize>());
         let held_up = member.load.waiting.get() + doors.sum::<usize>();
-        held_up as u64 * WAITING_WEIGHT + member.load.recent.get()
+        held_up as u64 * WAITING_WEIGHT + member.load.recent[self.flow.index()].get()
     }
 
     fn name_hash(&self, at: usize) -> u64 {

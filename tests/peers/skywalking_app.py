@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 
-from skywalking import agent, config
+from skywalking import config, profile
 
 backend, service, instance, segments = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 config.init(
@@ -25,7 +25,10 @@ config.init(
     agent_profile_active=True,
 )
 
-from skywalking.client import grpc as client  # noqa: E402: the agent reads its config when it is imported
+# The agent reads its config when it is imported, and its client binds the profiler then.
+profile.init()
+from skywalking.agent import agent  # noqa: E402
+from skywalking.client import grpc as client  # noqa: E402
 from skywalking.trace.context import get_context  # noqa: E402
 
 handed = Counter()
