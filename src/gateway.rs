@@ -134,6 +134,7 @@ impl Gateway {
         if let Some(listener) = bound.admin {
             tasks.push(tokio::spawn(admin::serve_admin(listener, state, std::future::pending())));
         }
+        metrics::config_last_reload_successful().set(1.0);
         readiness.send_replace(Readiness::Ready);
         let (addresses, drain_deadline) = (bound.addresses, plan.drain_deadline);
         Ok(Gateway { reporter, threads, services, leaving, readiness, addresses, drain_deadline, tasks })

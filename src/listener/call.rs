@@ -19,7 +19,7 @@ use super::sort::SortCall;
 use super::worker::Worker;
 
 /// Serves one call to its end.
-pub async fn serve(mut call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
+pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     if worker.services.serves(call.head.uri.path()) {
         return worker.services.answer(call).await;
     }
@@ -27,10 +27,7 @@ pub async fn serve(mut call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr
     let routes = worker.routes.clone();
     let route = match check_grpc(&call).and_then(|()| find(&routes, &call, &worker, port)) {
         Ok(route) => route,
-        Err(complaint) => {
-            worker.complain(listener, &complaint);
-            return call.answer.status(&complaint.status);
-        }
+        Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
     };
     let received = worker.received(listener, route.label());
     received.calls.increment(1);
@@ -39,10 +36,7 @@ pub async fn serve(mut call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr
         (Contract::Sort(sort), Some(method)) => {
             let encoding = match encoding(&call) {
                 Ok(encoding) => encoding,
-                Err(complaint) => {
-                    worker.complain(listener, &complaint);
-                    return call.answer.status(&complaint.status);
-                }
+                Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
             };
             let source = Source {
                 method,

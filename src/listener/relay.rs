@@ -112,20 +112,21 @@ impl RelayCall {
             attempt.key = tokio::time::timeout_at(attempt.open_until(), named).await.ok().flatten().flatten();
         }
         let ended = attempt.until_answered(&mut sent, &mut answer).await;
-        if let Ended::Refused(complaint) = &ended {
-            sent.counts.worker.complain(listener, complaint);
-        }
+        let worker = &attempt.worker;
         match ended {
-            Ended::Answered { ok } => sent.counts.close(ok.then_some(attempt.member).flatten()),
+            Ended::Answered { code } => {
+                sent.counts.close(attempt.member.filter(|_| code == Code::Ok));
+                worker.replied(listener, code);
+            }
             // What a caller sent before it reset the call was passed on, and so was the reset.
             Ended::CallerGone { all_passed } => sent.counts.close(all_passed.then_some(attempt.member).flatten()),
             Ended::Refused(complaint) => {
                 sent.counts.close(None);
-                answer.status(&complaint.status);
+                worker.refuse(answer, listener, &complaint);
             }
             Ended::Failed { status, .. } => {
                 sent.counts.close(None);
-                answer.status(&status);
+                worker.reply(answer, listener, &status);
             }
         }
     }

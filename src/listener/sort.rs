@@ -18,6 +18,7 @@ use crate::message::run::{Message, Run};
 use crate::metrics::{self, LostReason};
 use crate::route::sorter::{Sorted, Sorter};
 use crate::wire::compression::Encoding;
+use crate::wire::grpc::Code;
 use crate::wire::server::Answering;
 use crate::wire::stream::{Chunk, Inflow};
 
@@ -64,6 +65,8 @@ struct Road {
     sorted: Vec<Sorted>,
     ear: Ear,
     receipt: Receipt,
+    /// When the message that is not whole yet began; time spent waiting for its permit does not count.
+    begun: Option<Instant>,
     /// For messages that have begun and are not whole, and for what is being dispatched.
     permit: Option<Permit>,
     received: Rc<metrics::Received>,
@@ -100,6 +103,7 @@ impl SortCall {
             arrivals: Arrivals::new(self.inflow),
             sorted: Vec::new(),
             ear: self.worker.closing.ear(),
+            begun: None,
             permit: None,
             worker: self.worker,
             flow: self.flow,
@@ -108,15 +112,13 @@ impl SortCall {
             received: self.received,
             entry: self.entry,
         };
-        let mut answering = self.answering;
+        let answering = self.answering;
+        let listener = road.entry.listener();
         match road.travel().await {
             Ok(End::HalfClosed) => road.reply(answering).await,
-            Ok(End::Closing) => answering.status(&reply::going_away()),
+            Ok(End::Closing) => road.worker.reply(answering, listener, &reply::going_away()),
             Ok(End::Gone) => {}
-            Err(complaint) => {
-                road.worker.complain(road.entry_listener(), &complaint);
-                answering.status(&complaint.status);
-            }
+            Err(complaint) => road.worker.refuse(answering, listener, &complaint),
         }
     }
 }
@@ -130,7 +132,13 @@ impl Road {
             let end = self.arrived().await?;
             let taken = self.arrivals.take(&mut self.frames);
             let cut = self.cut();
-            self.pay().await;
+            let is_another = !self.sorted.is_empty();
+            let has_waited = self.pay().await;
+            self.begun = match self.begun {
+                _ if !self.frames.is_mid_message() => None,
+                Some(begun) if !is_another && !has_waited => Some(begun),
+                _ => Some(Instant::now()),
+            };
             self.arrivals.inflow.release(taken);
             self.dispatch();
             cut?;
@@ -152,11 +160,9 @@ impl Road {
             }
             arrivals.poll(cx)
         });
-        if !self.frames.is_mid_message() {
-            return Ok(waiting.await);
-        }
+        let Some(begun) = self.begun else { return Ok(waiting.await) };
         let deadline = self.worker.limits.message_deadline;
-        tokio::time::timeout(deadline, waiting).await.map_err(|_| Complaint::stalled(deadline))
+        tokio::time::timeout_at(begun + deadline, waiting).await.map_err(|_| Complaint::stalled(deadline))
     }
 
     /// Cuts what arrived into runs and makes them stand alone. Messages before an error are kept; those of the run it
@@ -202,13 +208,15 @@ impl Road {
         Ok(())
     }
 
-    /// Waits for the permit that covers these parcels and the message that has begun. Bytes that arrive meanwhile are
+    /// Gets the permit that covers these parcels and the message that has begun; answers whether it had to wait. Bytes that arrive meanwhile are
     /// popped and stay in their window.
-    async fn pay(&mut self) {
+    async fn pay(&mut self) -> bool {
         let cost: usize = self.sorted.iter().map(|part| cost(&part.run)).sum::<usize>() + self.frames.partial_bytes();
         let held = self.permit.as_ref().map_or(0, Permit::bytes);
-        let Some(missing) = cost.checked_sub(held).filter(|missing| *missing > 0) else { return };
-        let permit = match self.worker.budget.try_reserve(self.flow, missing) {
+        let Some(missing) = cost.checked_sub(held).filter(|missing| *missing > 0) else { return false };
+        let free = self.worker.budget.try_reserve(self.flow, missing);
+        let has_waited = free.is_none();
+        let permit = match free {
             Some(permit) => permit,
             None => self.wait_for_permit(missing).await,
         };
@@ -216,6 +224,7 @@ impl Road {
             Some(held) => held.merge(permit),
             None => self.permit = Some(permit),
         }
+        has_waited
     }
 
     async fn wait_for_permit(&mut self, bytes: usize) -> Permit {
@@ -247,7 +256,7 @@ impl Road {
     /// The caller half-closed with every message whole: answers as the operator wants it.
     async fn reply(self, mut answering: Answering) {
         if self.worker.reply == Reply::Received {
-            return reply::ok(answering);
+            return self.reply_ok(answering);
         }
         self.worker.pool.hurry(self.flow);
         let lost = poll_fn(|cx| {
@@ -257,14 +266,15 @@ impl Road {
             self.receipt.poll_settled(cx).map(Some)
         });
         match lost.await {
-            Some(0) => reply::ok(answering),
-            Some(lost) => answering.status(&reply::lost(lost)),
+            Some(0) => self.reply_ok(answering),
+            Some(lost) => self.worker.reply(answering, self.entry.listener(), &reply::lost(lost)),
             None => {}
         }
     }
 
-    fn entry_listener(&self) -> &'static str {
-        self.entry.listener()
+    fn reply_ok(&self, answering: Answering) {
+        reply::ok(answering);
+        self.worker.replied(self.entry.listener(), Code::Ok);
     }
 }
 
@@ -328,15 +338,5 @@ impl Arrivals {
         self.seal_small();
         self.chunks.drain(..).for_each(|chunk| frames.push(chunk));
         std::mem::take(&mut self.bytes)
-    }
-}
-
-impl Worker {
-    /// Counts a complaint where people look for it.
-    pub fn complain(&self, listener: &str, complaint: &Complaint) {
-        tracing::debug!(listener, status = %complaint.status, "call refused");
-        if let Some(port) = self.ports.iter().find(|port| port.settings.name == listener) {
-            port.metrics.bad_input(complaint.reason).increment(1);
-        }
     }
 }

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use ::metrics::Counter;
+
 use crate::message::budget::Budget;
 use crate::message::flow::Flow;
 use crate::message::receipt::Books;
@@ -13,9 +15,12 @@ use crate::metrics;
 use crate::pool::Pool;
 use crate::route::Routes;
 use crate::route::sorter::Subjects;
+use crate::wire::grpc::{Code, Status};
+use crate::wire::server::Answering;
 use crate::wire::services::Services;
 
 use super::register::Register;
+use super::reply::Complaint;
 use super::{Limits, Reply, Settings};
 
 /// One worker as its connections see it.
@@ -47,6 +52,7 @@ pub struct Worker {
     /// Set when calls must end.
     pub closing: Rc<Closing>,
     received: RefCell<HashMap<(&'static str, &'static str), Rc<metrics::Received>>>,
+    replies: RefCell<HashMap<(&'static str, &'static str), Counter>>,
 }
 
 /// One listener as a worker's calls see it.
@@ -114,6 +120,7 @@ impl Worker {
             relayed: Cell::default(),
             closing: Rc::default(),
             received: RefCell::default(),
+            replies: RefCell::default(),
         })
     }
 
@@ -122,6 +129,28 @@ impl Worker {
         let mut received = self.received.borrow_mut();
         let handles = received.entry((listener, method));
         Rc::clone(handles.or_insert_with(|| Rc::new(metrics::Received::of(listener, method))))
+    }
+
+    /// Counts a reply. Calls that are reset get none.
+    pub fn replied(&self, listener: &'static str, code: Code) {
+        let mut replies = self.replies.borrow_mut();
+        let replies = replies.entry((listener, code.name()));
+        replies.or_insert_with(|| metrics::replies(listener, code.name())).increment(1);
+    }
+
+    /// Ends a call with a status.
+    pub fn reply(&self, mut answering: Answering, listener: &'static str, status: &Status) {
+        answering.status(status);
+        self.replied(listener, status.code);
+    }
+
+    /// Ends a call because of what its caller said, and counts that where people look for it.
+    pub fn refuse(&self, answering: Answering, listener: &'static str, complaint: &Complaint) {
+        tracing::debug!(listener, status = %complaint.status, "call refused");
+        if let Some(port) = self.ports.iter().find(|port| port.settings.name == listener) {
+            port.metrics.bad_input(complaint.reason).increment(1);
+        }
+        self.reply(answering, listener, &complaint.status);
     }
 
     /// A port that serves a flow, to send a lost caller to: its own if it has one.

@@ -6,16 +6,17 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::wire::grpc::Code;
 use crate::wire::stream::{Break, Outflow};
 
 /// Chunks and the end of an answer, as the caller's window allows.
 ///
-/// `trailers` come with whether their status is `OK`.
+/// `trailers` come with the code they say.
 pub(super) struct Downstream {
     pub(super) outflow: Outflow,
     pub(super) unsent: VecDeque<Bytes>,
     pub(super) unsent_bytes: usize,
-    pub(super) trailers: Option<(HeaderMap, bool)>,
+    pub(super) trailers: Option<(HeaderMap, Code)>,
 }
 
 // === impl Downstream ===
@@ -30,8 +31,8 @@ impl Downstream {
         self.unsent.push_back(chunk);
     }
 
-    /// Sends as the caller's window allows; answers the bytes sent and, at the end, whether the status was `OK`.
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<bool>), Break>> {
+    /// Sends as the caller's window allows; answers the bytes sent and, at the end, the code of the status.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(usize, Option<Code>), Break>> {
         let mut sent = 0;
         while let Some(chunk) = self.unsent.front_mut() {
             self.outflow.want(self.unsent_bytes);
@@ -51,8 +52,8 @@ impl Downstream {
             sent += room;
             self.outflow.send(piece)?;
         }
-        let Some((trailers, ok)) = self.trailers.take() else { return Poll::Ready(Ok((sent, None))) };
+        let Some((trailers, code)) = self.trailers.take() else { return Poll::Ready(Ok((sent, None))) };
         self.outflow.send_trailers(trailers)?;
-        Poll::Ready(Ok((sent, Some(ok))))
+        Poll::Ready(Ok((sent, Some(code))))
     }
 }

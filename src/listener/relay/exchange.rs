@@ -20,10 +20,10 @@ use crate::listener::worker::Ear;
 
 /// How an attempt ended.
 pub enum Ended {
-    /// The backend's answer was passed on to its end; `ok` if its status was.
+    /// The backend's answer was passed on to its end.
     Answered {
-        /// Whether its status was `OK`.
-        ok: bool,
+        /// The status the caller got.
+        code: Code,
     },
     /// The caller reset the call or its connection is gone; the backend was told by a reset.
     CallerGone {
@@ -194,14 +194,14 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => break,
                 Poll::Ready(Chunk::Data(chunk)) => downstream.put(chunk),
                 Poll::Ready(Chunk::End(trailers)) => {
-                    let status = self.answer.status(trailers.as_ref());
-                    let ok = status.code == Code::Ok;
+                    let status = self.tone.soften(self.answer.status(trailers.as_ref()));
                     let mut passed = trailers.unwrap_or_default();
-                    passed.extend(self.tone.soften(status).to_trailers());
-                    downstream.trailers = Some((passed, ok));
+                    passed.extend(status.to_trailers());
+                    downstream.trailers = Some((passed, status.code));
                 }
                 Poll::Ready(Chunk::Broken(lost)) => {
-                    downstream.trailers = Some((self.tone.broken(&lost).to_trailers(), false));
+                    let status = self.tone.broken(&lost);
+                    downstream.trailers = Some((status.to_trailers(), status.code));
                 }
             }
         }
@@ -210,7 +210,7 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(_)) => Poll::Ready(self.caller_gone()),
             Poll::Ready(Ok((released, ended))) => {
                 self.answer.release(released);
-                ended.map_or(Poll::Pending, |ok| Poll::Ready(Ended::Answered { ok }))
+                ended.map_or(Poll::Pending, |code| Poll::Ready(Ended::Answered { code }))
             }
         }
     }
@@ -236,9 +236,9 @@ impl<'a> Exchange<'a> {
         if (is_unserved || is_overload) && self.request.may_retry(is_unserved) {
             return Ended::Failed { status: self.tone.soften(status), may_retry: true, untouched: is_unserved };
         }
-        let ok = status.code == Code::Ok;
-        self.answering.status(&self.tone.soften(status));
-        Ended::Answered { ok }
+        let status = self.tone.soften(status);
+        self.answering.status(&status);
+        Ended::Answered { code: status.code }
     }
 
     fn broken(&mut self, lost: &Break) -> Ended {
@@ -252,7 +252,7 @@ impl<'a> Exchange<'a> {
             None => Ended::Failed { status, may_retry, untouched },
             Some(downstream) => {
                 let _ = downstream.outflow.send_trailers(status.to_trailers());
-                Ended::Answered { ok: false }
+                Ended::Answered { code: status.code }
             }
         }
     }
