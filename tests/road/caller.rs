@@ -91,6 +91,11 @@ impl Call {
         }
     }
 
+    /// Whether the peer still takes what is sent.
+    pub async fn is_open(&mut self) -> bool {
+        poll_fn(|cx| std::task::Poll::Ready(self.send.poll_reset(cx).is_pending())).await
+    }
+
     pub fn half_close(&mut self) {
         let _ = self.send.send_data(Bytes::new(), true);
     }

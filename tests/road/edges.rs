@@ -87,6 +87,26 @@ fn a_message_begun_and_not_finished_ends_its_call_at_the_message_deadline() {
     road.end();
 }
 
+/// One byte every 50 ms keeps the stream lively and the message unfinished.
+#[test]
+fn a_message_that_drips_in_ends_its_call_at_the_message_deadline_too() {
+    let road = Road::to_collectors_with(1, |plan| plan.limits.message_deadline = Duration::from_millis(400));
+    let (sent, answer) = road.block_on(async {
+        let mut call = Caller::connect(road.agents()).await.open(Traffic::Trace.path()).await;
+        call.send(Bytes::from_static(&[0, 0, 0, 0, 100])).await;
+        let mut sent = 0;
+        while sent < 60 && call.is_open().await {
+            call.send(Bytes::from_static(&[1])).await;
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        (sent, call.answer().await)
+    });
+    assert_eq!(answer.code(), Code::DeadlineExceeded);
+    assert!((4..30).contains(&sent), "{sent} bytes were let drip in");
+    road.end();
+}
+
 fn segment(agent: &str, number: usize) -> Bytes {
     let id = format!("{agent}-{number}");
     framed(&SegmentObject { trace_segment_id: id, ..SegmentObject::default() }.encode_to_vec())
