@@ -18,6 +18,7 @@ use crate::admin::{self, Readiness};
 use crate::config::Plan;
 use crate::listener::accept;
 use crate::listener::register::Register;
+use crate::listener::worker::Shared;
 use crate::message::budget::Budget;
 use crate::message::receipt::Totals;
 use crate::metrics;
@@ -28,7 +29,7 @@ use crate::route::Routes;
 use crate::wire::services::{DescriptorError, Services};
 
 use report::Reporter;
-use thread::{Shared, Thread};
+use thread::{Parts, Thread};
 
 /// A running gateway.
 pub struct Gateway {
@@ -93,21 +94,19 @@ impl Gateway {
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
         let (readiness, ready) = watch::channel(Readiness::Starting);
-        let register = Register::new(plan.listeners.len());
         let shared = Shared {
             listeners: bound.settings.clone(),
             limits: plan.limits.clone(),
             reply: plan.reply,
             routes: Arc::new(Routes::new(&plan.relay)),
-            backends: Backends::new(plan.pool.clone()),
             budget: Budget::new(plan.memory_bytes),
-            register: Arc::clone(&register),
+            register: Register::new(plan.listeners.len()),
             services: services.clone(),
             leaving: is_leaving.clone(),
-            workers: plan.workers.max(1),
         };
-        let threads: Vec<Arc<Thread>> = (0..shared.workers)
-            .map(|worker| Thread::start(worker, shared.clone()).map(Arc::new))
+        let parts = Parts { shared, backends: Backends::new(plan.pool.clone()), workers: plan.workers.max(1) };
+        let threads: Vec<Arc<Thread>> = (0..parts.workers)
+            .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let everywhere = Arc::new(Semaphore::new(plan.limits.connections_max));
         let mut tasks = Vec::new();
@@ -117,7 +116,7 @@ impl Gateway {
             let (everywhere, leaving) = (Arc::clone(&everywhere), is_leaving.clone());
             tasks.push(tokio::spawn(accept::run(listener, port, settings, everywhere, leaving, hand_over)));
         }
-        let reporter = Reporter::new(&shared, threads.clone());
+        let reporter = Reporter::new(&parts, threads.clone());
         tasks.push(tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())));
         let taker = Arc::clone(&reporter);
         let state = admin::State {

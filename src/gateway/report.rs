@@ -16,7 +16,7 @@ use crate::metrics::{self, LostReason};
 use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
 
-use super::thread::{Report, Shared, Thread};
+use super::thread::{Parts, Report, Thread};
 
 /// How often rates are measured.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -40,15 +40,15 @@ struct Rate {
 }
 
 impl Reporter {
-    pub fn new(shared: &Shared, threads: Vec<Arc<Thread>>) -> Arc<Self> {
+    pub fn new(parts: &Parts, threads: Vec<Arc<Thread>>) -> Arc<Self> {
         Arc::new(Self {
             threads,
-            listeners: shared.listeners.clone(),
-            backends: Arc::clone(&shared.backends),
-            budget: Arc::clone(&shared.budget),
-            register: Arc::clone(&shared.register),
+            listeners: parts.shared.listeners.clone(),
+            backends: Arc::clone(&parts.backends),
+            budget: Arc::clone(&parts.shared.budget),
+            register: Arc::clone(&parts.shared.register),
             started: Instant::now(),
-            rates: Mutex::new(vec![Rate::default(); shared.backends.all().len()]),
+            rates: Mutex::new(vec![Rate::default(); parts.backends.all().len()]),
         })
     }
 

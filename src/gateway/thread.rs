@@ -6,39 +6,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::listener::accept::Arrival;
 use crate::listener::connection;
-use crate::listener::register::Register;
-use crate::listener::worker::{Parts, Worker};
-use crate::listener::{Limits, Reply, Settings};
-use crate::message::budget::Budget;
+use crate::listener::worker::{Shared, Worker};
 use crate::message::receipt::{Books, Totals};
 use crate::metrics;
 use crate::metrics::LostReason;
 use crate::pool::door::LaneFigures;
 use crate::pool::{Backends, Pool, probe};
-use crate::route::Routes;
 use crate::wire::pace;
-use crate::wire::services::Services;
 
 /// How often a worker audits its books.
 const AUDIT: Duration = Duration::from_secs(1);
 
-/// What all workers are made of.
+/// What a worker is made of.
 #[derive(Clone)]
-pub struct Shared {
-    pub listeners: Vec<Settings>,
-    pub limits: Limits,
-    pub reply: Reply,
-    pub routes: Arc<Routes>,
+pub struct Parts {
+    pub shared: Shared,
     pub backends: Arc<Backends>,
-    pub budget: Arc<Budget>,
-    pub register: Arc<Register>,
-    pub services: Services,
-    pub leaving: watch::Receiver<bool>,
     pub workers: usize,
 }
 
@@ -76,10 +64,10 @@ pub fn least_busy(threads: &[Arc<Thread>]) -> &Thread {
 
 impl Thread {
     /// Starts the thread of one worker.
-    pub fn start(number: usize, shared: Shared) -> io::Result<Self> {
+    pub fn start(number: usize, parts: Parts) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let linger = shared.backends.settings().linger;
+        let linger = parts.backends.settings().linger;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || pace::nap(linger))
@@ -87,7 +75,7 @@ impl Thread {
         let connections = Arc::clone(&open);
         let handle = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let local = LocalSet::new();
-            local.block_on(&runtime, run(number, shared, inbox, connections));
+            local.block_on(&runtime, run(number, parts, inbox, connections));
         })?;
         Ok(Self { commands, open, handle: Mutex::new(Some(handle)) })
     }
@@ -126,25 +114,15 @@ impl Thread {
 }
 
 /// The life of a worker.
-async fn run(number: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<Command>, open: Arc<AtomicUsize>) {
+async fn run(number: usize, parts: Parts, mut inbox: mpsc::UnboundedReceiver<Command>, open: Arc<AtomicUsize>) {
     let books = Books::new();
-    let pool = Pool::new(&shared.backends, shared.workers, &books);
+    let Parts { shared, backends, workers } = parts;
+    let pool = Pool::new(&backends, workers, &books);
     spawn_local(Rc::clone(&pool).run());
-    for member in (0..shared.backends.all().len()).filter(|member| member % shared.workers == number) {
-        spawn_local(probe::run(Arc::clone(&shared.backends), member));
+    for member in (0..backends.all().len()).filter(|member| member % workers == number) {
+        spawn_local(probe::run(Arc::clone(&backends), member));
     }
-    let leaving = shared.leaving;
-    let worker = Worker::new(Parts {
-        listeners: shared.listeners,
-        limits: shared.limits,
-        reply: shared.reply,
-        routes: shared.routes,
-        pool,
-        budget: shared.budget,
-        books,
-        services: shared.services,
-        register: shared.register,
-    });
+    let worker = Worker::new(shared, pool, books);
     let mut audit = tokio::time::interval(AUDIT);
     loop {
         let command = tokio::select! {
@@ -156,8 +134,7 @@ async fn run(number: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<C
         };
         match command {
             Some(Command::Serve(arrival)) => {
-                let (worker, open, leaving) = (Rc::clone(&worker), Arc::clone(&open), leaving.clone());
-                spawn_local(serve(*arrival, worker, open, leaving));
+                spawn_local(serve(*arrival, Rc::clone(&worker), Arc::clone(&open)));
             }
             Some(Command::Report(answer)) => {
                 let _ = answer.send(Report {
@@ -182,19 +159,19 @@ async fn run(number: usize, shared: Shared, mut inbox: mpsc::UnboundedReceiver<C
     }
 }
 
-async fn serve(arrival: Arrival, worker: Rc<Worker>, open: Arc<AtomicUsize>, leaving: watch::Receiver<bool>) {
+async fn serve(arrival: Arrival, worker: Rc<Worker>, open: Arc<AtomicUsize>) {
     let figures = Rc::clone(&worker);
     let port = arrival.port;
-    figures.register.port(port).connections.fetch_add(1, Relaxed);
+    figures.shared.register.port(port).connections.fetch_add(1, Relaxed);
     figures.ports[port].metrics.connections_open.increment(1.0);
     match arrival.settle() {
         Ok((stream, peer, port, _places)) => {
-            connection::serve(stream, peer, port, worker, leaving).await;
+            connection::serve(stream, peer, port, worker).await;
         }
         Err(error) => tracing::warn!(%error, "a connection could not be watched and is closed"),
     }
     figures.ports[port].metrics.connections_open.decrement(1.0);
-    figures.register.port(port).connections.fetch_sub(1, Relaxed);
+    figures.shared.register.port(port).connections.fetch_sub(1, Relaxed);
     open.fetch_sub(1, Relaxed);
 }
 

@@ -20,18 +20,18 @@ use super::worker::Worker;
 
 /// Serves one call to its end.
 pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
-    if worker.services.serves(call.head.uri.path()) {
-        return worker.services.answer(call).await;
+    if worker.shared.services.serves(call.head.uri.path()) {
+        return worker.shared.services.answer(call).await;
     }
     let listener = worker.ports[port].settings.name;
-    let routes = worker.routes.clone();
+    let routes = worker.shared.routes.clone();
     let route = match check_grpc(&call).and_then(|()| find(&routes, &call, &worker, port)) {
         Ok(route) => route,
         Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
     };
     let received = worker.received(listener, route.label());
     received.calls.increment(1);
-    let entry = worker.register.enter(port, listener, route.label(), peer);
+    let entry = worker.shared.register.enter(port, listener, route.label(), peer);
     match (&route.contract, route.method) {
         (Contract::Sort(sort), Some(method)) => {
             let encoding = match encoding(&call) {

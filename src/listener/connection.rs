@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::metrics::RefusedReason;
@@ -46,16 +45,12 @@ struct Served {
     is_leaving: bool,
 }
 
-/// Serves a connection until it and all its calls are over. `leaving` turns true when agents should go elsewhere.
-pub async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    port: usize,
-    worker: Rc<Worker>,
-    mut leaving: watch::Receiver<bool>,
-) {
-    let limits = &worker.limits;
-    let settings = settings(worker.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
+/// Serves a connection until it and all its calls are over.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<Worker>) {
+    let mut leaving = worker.shared.leaving.clone();
+    let limits = &worker.shared.limits;
+    let settings =
+        settings(worker.shared.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
     let connection = match Connection::handshake(stream, &settings, limits.handshake_deadline).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -126,7 +121,8 @@ impl Served {
 
     fn begin(&mut self, call: Call) {
         if !std::mem::replace(&mut self.had_a_call, true) {
-            self.timer = self.worker.limits.connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
+            self.timer =
+                self.worker.shared.limits.connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
         }
         self.worker.ports[self.port].metrics.calls_open.increment(1.0);
         let worker = Rc::clone(&self.worker);

@@ -146,7 +146,7 @@ impl Attempt {
                 Err(_) => return Ended::failed(self.tone.no_backend()),
             };
             self.member = Some(member);
-            let patience = Patience { deadline: self.deadline, first_answer: self.worker.limits.relay_deadline };
+            let patience = Patience { deadline: self.deadline, first_answer: self.worker.shared.limits.relay_deadline };
             let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
@@ -179,7 +179,7 @@ impl Attempt {
 
     /// When waiting for a backend ends, counted from now.
     fn open_until(&self) -> Instant {
-        let limit = Instant::now() + self.worker.limits.relay_deadline;
+        let limit = Instant::now() + self.worker.shared.limits.relay_deadline;
         self.deadline.map_or(limit, |deadline| deadline.min(limit))
     }
 

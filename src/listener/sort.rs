@@ -98,7 +98,7 @@ impl SortCall {
     /// Sorts until the call ends and replies. A caller that is gone ends it; the messages it sent do not.
     pub async fn run(self) {
         let mut road = Road {
-            frames: Frames::new(self.worker.limits.message_bytes_max),
+            frames: Frames::new(self.worker.shared.limits.message_bytes_max),
             receipt: Receipt::open(&self.worker.books),
             arrivals: Arrivals::new(self.inflow),
             sorted: Vec::new(),
@@ -161,7 +161,7 @@ impl Road {
             arrivals.poll(cx)
         });
         let Some(begun) = self.begun else { return Ok(waiting.await) };
-        let deadline = self.worker.limits.message_deadline;
+        let deadline = self.worker.shared.limits.message_deadline;
         tokio::time::timeout_at(begun + deadline, waiting).await.map_err(|_| Complaint::stalled(deadline))
     }
 
@@ -198,7 +198,7 @@ impl Road {
         for message in run.iter() {
             let plain = match message.is_compressed() {
                 true => {
-                    let limit = self.worker.limits.message_bytes_max;
+                    let limit = self.worker.shared.limits.message_bytes_max;
                     Message::of_body(&self.encoding.inflate(&message.body(), limit)?)
                 }
                 false => message,
@@ -214,7 +214,7 @@ impl Road {
         let cost: usize = self.sorted.iter().map(|part| cost(&part.run)).sum::<usize>() + self.frames.partial_bytes();
         let held = self.permit.as_ref().map_or(0, Permit::bytes);
         let Some(missing) = cost.checked_sub(held).filter(|missing| *missing > 0) else { return false };
-        let free = self.worker.budget.try_reserve(self.flow, missing);
+        let free = self.worker.shared.budget.try_reserve(self.flow, missing);
         let has_waited = free.is_none();
         let permit = match free {
             Some(permit) => permit,
@@ -229,7 +229,7 @@ impl Road {
 
     async fn wait_for_permit(&mut self, bytes: usize) -> Permit {
         let since = Instant::now();
-        let mut reserve = pin!(self.worker.budget.reserve(self.flow, bytes));
+        let mut reserve = pin!(self.worker.shared.budget.reserve(self.flow, bytes));
         let arrivals = &mut self.arrivals;
         let permit = poll_fn(|cx| {
             arrivals.pop(cx);
@@ -255,7 +255,7 @@ impl Road {
 
     /// The caller half-closed with every message whole: answers as the operator wants it.
     async fn reply(self, mut answering: Answering) {
-        if self.worker.reply == Reply::Received {
+        if self.worker.shared.reply == Reply::Received {
             return self.reply_ok(answering);
         }
         self.worker.pool.hurry(self.flow);

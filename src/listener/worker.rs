@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use ::metrics::Counter;
+use tokio::sync::watch;
 
 use crate::message::budget::Budget;
 use crate::message::flow::Flow;
@@ -23,28 +24,39 @@ use super::register::Register;
 use super::reply::Complaint;
 use super::{Limits, Reply, Settings};
 
-/// One worker as its connections see it.
-pub struct Worker {
-    /// The ports, by the number arrivals carry.
-    pub ports: Vec<Port>,
+/// What all workers have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// What the operator decided about each listener, in the order of the plan.
+    pub listeners: Vec<Settings>,
     /// What any one peer may ask.
     pub limits: Limits,
     /// When sorted calls are answered.
     pub reply: Reply,
     /// Who serves which path.
     pub routes: Arc<Routes>,
-    /// Who delivers.
-    pub pool: Rc<Pool>,
     /// The bytes all workers may hold.
     pub budget: Arc<Budget>,
-    /// What this worker received and what became of it.
-    pub books: Rc<Books>,
-    /// The subjects of this worker's calls.
-    pub subjects: Rc<Subjects>,
     /// Health and reflection.
     pub services: Services,
     /// The open calls of all workers.
     pub register: Arc<Register>,
+    /// Turns true when agents should go elsewhere.
+    pub leaving: watch::Receiver<bool>,
+}
+
+/// One worker as its connections see it.
+pub struct Worker {
+    /// What it has in common with the others.
+    pub shared: Shared,
+    /// The ports, by the number arrivals carry.
+    pub ports: Vec<Port>,
+    /// Who delivers.
+    pub pool: Rc<Pool>,
+    /// What this worker received and what became of it.
+    pub books: Rc<Books>,
+    /// The subjects of this worker's calls.
+    pub subjects: Rc<Subjects>,
     /// How the budget is doing.
     pub budget_metrics: metrics::Budget,
     /// Messages of relayed calls that are open; no lane holds them.
@@ -61,28 +73,6 @@ pub struct Port {
     pub settings: Settings,
     /// Its metric handles.
     pub metrics: metrics::Listener,
-}
-
-/// Parts of a [`Worker`] that whoever starts it brings.
-pub struct Parts {
-    /// See [`Worker::ports`]; in the order of the plan.
-    pub listeners: Vec<Settings>,
-    /// See [`Worker::limits`].
-    pub limits: Limits,
-    /// See [`Worker::reply`].
-    pub reply: Reply,
-    /// See [`Worker::routes`].
-    pub routes: Arc<Routes>,
-    /// See [`Worker::pool`].
-    pub pool: Rc<Pool>,
-    /// See [`Worker::budget`].
-    pub budget: Arc<Budget>,
-    /// See [`Worker::books`].
-    pub books: Rc<Books>,
-    /// See [`Worker::services`].
-    pub services: Services,
-    /// See [`Worker::register`].
-    pub register: Arc<Register>,
 }
 
 /// Tells the calls of a worker to end.
@@ -102,20 +92,16 @@ pub struct Ear {
 // === impl Worker ===
 
 impl Worker {
-    /// Puts the parts together and resolves the metric handles.
-    pub fn new(parts: Parts) -> Rc<Self> {
-        let port = |settings: Settings| Port { metrics: metrics::Listener::of(settings.name), settings };
+    /// A worker that delivers by this pool and keeps these books.
+    pub fn new(shared: Shared, pool: Rc<Pool>, books: Rc<Books>) -> Rc<Self> {
+        let port =
+            |settings: &Settings| Port { metrics: metrics::Listener::of(settings.name), settings: settings.clone() };
         Rc::new(Self {
-            ports: parts.listeners.into_iter().map(port).collect(),
-            limits: parts.limits,
-            reply: parts.reply,
-            routes: parts.routes,
-            pool: parts.pool,
-            budget: parts.budget,
-            books: parts.books,
+            ports: shared.listeners.iter().map(port).collect(),
+            shared,
+            pool,
+            books,
             subjects: Rc::default(),
-            services: parts.services,
-            register: parts.register,
             budget_metrics: metrics::Budget::resolve(),
             relayed: Cell::default(),
             closing: Rc::default(),

@@ -49,7 +49,7 @@ pub(super) enum RequestEnd {
 
 impl Request {
     pub fn new(inflow: Inflow, counts: Counts, flow: Flow, replay_always: bool) -> Self {
-        let counter = Counter::new(counts.worker.limits.message_bytes_max);
+        let counter = Counter::new(counts.worker.shared.limits.message_bytes_max);
         Self {
             inflow,
             counts,
@@ -126,7 +126,7 @@ impl Request {
         let Some(kept) = &mut self.kept else { return };
         self.kept_bytes += chunk.len();
         let fits = self.kept_bytes <= KEPT_BYTES_MAX;
-        match self.counts.worker.budget.try_reserve(self.flow, chunk.len()).filter(|_| fits) {
+        match self.counts.worker.shared.budget.try_reserve(self.flow, chunk.len()).filter(|_| fits) {
             Some(permit) => {
                 kept.push(chunk.clone());
                 match &mut self.permit {
