@@ -15,6 +15,7 @@ pub mod load;
 pub mod probe;
 mod returns;
 mod settings;
+mod stay;
 pub mod trip;
 
 use std::cell::{Cell, RefCell};
@@ -33,11 +34,12 @@ use crate::message::receipt::Books;
 use crate::metrics::LostReason;
 
 use backend::Backend;
-use balance::Balancer;
+use balance::{Balancer, Candidates};
 use channel::Channel;
 use door::{CallErrand, Door, LaneFigures, OpenCall};
 use load::{Load, Usable};
 pub use settings::{Endpoint, Policy, Settings, TripSettings};
+use stay::Stay;
 
 /// What all workers share of one pool.
 pub struct Backends {
@@ -52,6 +54,8 @@ pub struct Pool {
     books: Rc<Books>,
     members: Vec<Member>,
     balancer: RefCell<Balancer>,
+    /// By flow, for parcels that may go anywhere.
+    stays: [Stay; Flow::ALL.len()],
     /// Parcels that no backend can take now, by flow, in order.
     waiting: [RefCell<VecDeque<Parcel>>; Flow::ALL.len()],
     /// Refused parcels that rest before they are tried again.
@@ -134,6 +138,7 @@ impl Pool {
             shared: Arc::clone(shared),
             books: Rc::clone(books),
             balancer: RefCell::default(),
+            stays: Default::default(),
             waiting: Default::default(),
             resting: RefCell::default(),
             room: Notify::new(),
@@ -230,9 +235,24 @@ impl Pool {
     fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
         let (flow, key, avoid) = (parcel.subject.flow, parcel.key, avoided(parcel));
         match self.lacking(parcel.subject.path) {
+            0 if key.is_none() && avoid == 0 && self.settings().balance != Policy::RoundRobin => {
+                self.choose_together(flow, parcel)
+            }
             0 => self.choose(flow, key, avoid),
             lacking => self.choose(flow, key, avoid | lacking).or_else(|| self.choose(flow, key, avoid)),
         }
+    }
+
+    /// A backend for a parcel that may go anywhere: where the last one went, for a while.
+    fn choose_together(&self, flow: Flow, parcel: &Parcel) -> Option<usize> {
+        let stay = &self.stays[flow.index()];
+        let is_usable = |member: &usize| Usable { pool: self, avoid: 0, flow }.is_usable(*member);
+        if let Some(member) = stay.with_the_last(parcel).filter(is_usable) {
+            return Some(member);
+        }
+        let member = self.choose(flow, None, 0)?;
+        stay.begin(member, parcel);
+        Some(member)
     }
 
     /// The backends that are believed not to serve a method.

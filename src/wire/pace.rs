@@ -16,6 +16,13 @@ const FULL_BYTES: usize = 128 << 10;
 thread_local! {
     /// Bytes read from agents since the last nap.
     static READ: Cell<usize> = const { Cell::new(0) };
+    /// Passes this thread has made.
+    static PASS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of the pass this thread is making: everything between two waits for events.
+pub fn pass() -> u64 {
+    PASS.get()
 }
 
 /// Notes that bytes of agents were read on this thread.
@@ -26,6 +33,7 @@ pub(super) fn note_read(bytes: usize) {
 /// Naps for `linger` if the pass that ends now read something, but not much. Blocks the thread: for the moment when a
 /// worker's runtime has nothing left to do and would wait for events.
 pub fn nap(linger: Duration) {
+    PASS.set(PASS.get() + 1);
     let read = READ.replace(0);
     if (1..FULL_BYTES).contains(&read) && !linger.is_zero() {
         thread::sleep(linger);
