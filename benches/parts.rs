@@ -96,13 +96,13 @@ fn scan_meter_key(bencher: Bencher) {
 
 fn sorter(sort: &Sort) -> Sorter {
     let source = Source { method: LOGS, flow: Flow::Logs, authentication: None };
-    Sorter::new(sort, source, &Rc::new(Subjects::default()))
+    Sorter::new(sort, source, &Rc::new(Subjects::default()), false)
 }
 
 /// Sorts a run of 64 logs of 200 B: all say their service, or all but the first leave it out and get it said again.
 #[divan::bench(args = ["said", "left out"])]
 fn sort_logs(bencher: Bencher, service: &str) {
-    let mut sorter = sorter(&Sort { carry: Some(Carry::FirstNonEmptyText { field: 2 }), key: None });
+    let mut sorter = sorter(&Sort { carry: Some(Carry::FirstNonEmptyText { field: 2 }), key: None, sticky: false });
     let mut sorted = Vec::new();
     sorter.sort(run_of(200, b"shop"), &mut sorted).expect("protobuf");
     let run = if service == "said" { run_of(200, b"shop") } else { run_of(200, b"") };
@@ -115,7 +115,7 @@ fn sort_logs(bencher: Bencher, service: &str) {
 /// Sorts a run of 64 segments, which need nothing read.
 #[divan::bench]
 fn sort_segments(bencher: Bencher) {
-    let mut sorter = sorter(&Sort { carry: None, key: None });
+    let mut sorter = sorter(&Sort { carry: None, key: None, sticky: false });
     let (run, mut sorted) = (run_of(1024, b"shop"), Vec::new());
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         sorted.clear();
@@ -133,7 +133,7 @@ fn sort_meters(bencher: Bencher) {
     field::put_bytes(&mut collection, 1, &meter);
     let framed = Run::of_body(&collection).bytes().repeat(MESSAGES);
     let run = Run::of_framed(framed.into(), MESSAGES as u32);
-    let mut sorter = sorter(&Sort { carry: None, key: Some(SortKey::MeterCollection) });
+    let mut sorter = sorter(&Sort { carry: None, key: Some(SortKey::MeterCollection), sticky: true });
     let mut sorted = Vec::new();
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         sorted.clear();

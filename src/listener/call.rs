@@ -6,6 +6,7 @@ use std::rc::Rc;
 use http::{Method, header};
 
 use crate::metrics::BadInput;
+use crate::pool::Policy;
 use crate::route::contract::Contract;
 use crate::route::sorter::{Sorter, Source};
 use crate::route::{NoRoute, Route, Routes};
@@ -43,7 +44,8 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
                 flow: route.flow,
                 authentication: call.head.headers.get(AUTHENTICATION).filter(|token| !token.is_empty()).cloned(),
             };
-            let sorter = Sorter::new(sort, source, &worker.subjects);
+            let hashes = worker.pool.settings().balance == Policy::Hash;
+            let sorter = Sorter::new(sort, source, &worker.subjects, hashes);
             let (flow, inflow, answering) = (route.flow, call.inflow, call.answer);
             SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry }.run().await;
         }

@@ -38,12 +38,13 @@ pub struct Endpoint {
 /// Who gets the next parcel. Contracts that need the same backend for the same key use `Hash` whatever is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// The better of two backends drawn at random, by bytes unanswered and waiting.
+    /// The better of two backends drawn at random, by bytes that wait and bytes sent lately.
     #[default]
     LeastLoad,
     /// Each in turn.
     RoundRobin,
-    /// By the message's key, the same on every replica; without a key as `LeastLoad`.
+    /// By the message's key (a trace's id, a log's service, an Envoy's node), the same on every replica; without a key
+    /// as `LeastLoad`.
     Hash,
 }
 

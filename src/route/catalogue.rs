@@ -14,21 +14,33 @@ struct Row {
     contract: Contract,
 }
 
-const EACH: Contract = Contract::each();
+/// Segments need nothing from their neighbours (PROTOCOLS table A); where the pool hashes, a trace stays together.
+const SEGMENTS: Contract = Contract::Sort(Sort { carry: None, key: Some(SortKey::Text { field: 1 }), sticky: false });
 const RELAY: Contract = Contract::relay();
 
 /// One log service per stream: the receiver files everything under the first (PROTOCOLS 1.2.1).
-const LOGS: Contract = Contract::Sort(Sort { carry: Some(Carry::FirstNonEmptyText { field: 2 }), key: None });
+const LOGS: Contract = Contract::Sort(Sort {
+    carry: Some(Carry::FirstNonEmptyText { field: 2 }),
+    key: Some(SortKey::Carried),
+    sticky: false,
+});
 
 /// One Envoy per stream: the receiver reads the identifier of the first message only (PROTOCOLS 1.2.3).
-const ENVOY_LOGS: Contract = Contract::Sort(Sort { carry: Some(Carry::FirstMessageOnly { field: 1 }), key: None });
+const ENVOY_LOGS: Contract = Contract::Sort(Sort {
+    carry: Some(Carry::FirstMessageOnly { field: 1 }),
+    key: Some(SortKey::EnvoyNode),
+    sticky: false,
+});
 
 /// The same, and one backend per Envoy: rates are computed in the receiver's memory.
-const ENVOY_METRICS: Contract =
-    Contract::Sort(Sort { carry: Some(Carry::FirstMessageOnly { field: 1 }), key: Some(SortKey::EnvoyNode) });
+const ENVOY_METRICS: Contract = Contract::Sort(Sort {
+    carry: Some(Carry::FirstMessageOnly { field: 1 }),
+    key: Some(SortKey::EnvoyNode),
+    sticky: true,
+});
 
 /// Each message is one set, and one backend per instance (PROTOCOLS 1.2.2).
-const METER_BATCH: Contract = Contract::Sort(Sort { carry: None, key: Some(SortKey::MeterCollection) });
+const METER_BATCH: Contract = Contract::Sort(Sort { carry: None, key: Some(SortKey::MeterCollection), sticky: true });
 
 /// The whole call is one set, computed at its end; a collector that died has computed nothing (PROTOCOLS 1.2.2).
 const METERS: Contract = Contract::Relay(Relay { sticky: &[&[3], &[4]], replay: Replay::Always });
@@ -44,7 +56,7 @@ const fn compat(path: &'static str, short: &'static str, flow: Flow, contract: C
 #[rustfmt::skip]
 const ROWS: [Row; 41] = [
     // SkyWalking v3
-    compat("/skywalking.v3.TraceSegmentReportService/collect", "/TraceSegmentReportService/collect", Flow::Traces, EACH),
+    compat("/skywalking.v3.TraceSegmentReportService/collect", "/TraceSegmentReportService/collect", Flow::Traces, SEGMENTS),
     compat("/skywalking.v3.TraceSegmentReportService/collectInSync", "/TraceSegmentReportService/collectInSync", Flow::Traces, RELAY),
     row("/skywalking.v3.SpanAttachedEventReportService/collect", Flow::Traces, RELAY),
     row("/skywalking.v3.LogReportService/collect", Flow::Logs, LOGS),

@@ -16,6 +16,8 @@ pub struct Sort {
     pub carry: Option<Carry>,
     /// What decides the backend; `None` leaves it to the pool.
     pub key: Option<SortKey>,
+    /// Whether equal keys must meet one backend. If not, the key counts only where the operator asks for hashing.
+    pub sticky: bool,
 }
 
 /// A field that is said once per stream. How the receiver reads it decides how it is said again elsewhere.
@@ -35,11 +37,18 @@ pub enum Carry {
     },
 }
 
-/// Where the key of a sticky method stands.
+/// Where the key of a method stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SortKey {
     /// In what the call carries: Envoy's node id, else the whole identifier.
     EnvoyNode,
+    /// In the text the call carries.
+    Carried,
+    /// In this text field of each message.
+    Text {
+        /// Its field number.
+        field: u32,
+    },
     /// In each message: the last non-empty service and instance of a `MeterDataCollection`.
     MeterCollection,
 }
@@ -65,11 +74,6 @@ pub enum Replay {
 // === impl Contract ===
 
 impl Contract {
-    /// Messages that need nothing from their neighbours.
-    pub const fn each() -> Self {
-        Contract::Sort(Sort { carry: None, key: None })
-    }
-
     /// A call passed through whole, said twice only when that is provably safe.
     pub const fn relay() -> Self {
         Contract::Relay(Relay { sticky: &[], replay: Replay::NotProcessed })

@@ -60,9 +60,10 @@ pub struct Subjects {
 // === impl Sorter ===
 
 impl Sorter {
-    /// The sorter of a call that has just begun.
-    pub fn new(sort: &Sort, source: Source, subjects: &Rc<Subjects>) -> Self {
-        Self { sort: sort.clone(), source, subjects: Rc::clone(subjects), subject: None, pinned: None, call_key: None }
+    /// The sorter of a call that has just begun. `hashes` says whether the pool wants keys that no contract asks for.
+    pub fn new(sort: &Sort, source: Source, subjects: &Rc<Subjects>, hashes: bool) -> Self {
+        let sort = Sort { key: sort.key.filter(|_| sort.sticky || hashes), ..sort.clone() };
+        Self { sort, source, subjects: Rc::clone(subjects), subject: None, pinned: None, call_key: None }
     }
 
     /// Appends `run` to `sorted`, in one piece or several.
@@ -81,6 +82,14 @@ impl Sorter {
                 for message in run.iter() {
                     let key = Some(key::of_meter_collection(&message.body())?);
                     sorted.push(Sorted { run: Run::of_message(message), subject: Rc::clone(&subject), key });
+                }
+            }
+            Some(SortKey::Text { field }) => {
+                for message in run.iter() {
+                    // Nothing else of the message is read, so one that does not parse is the receiver's to judge.
+                    let text =
+                        field::first_bytes(&message.body(), field).ok().flatten().map(|text| key::of_parts([text]));
+                    sorted.push(Sorted { run: Run::of_message(message), subject: Rc::clone(&subject), key: text });
                 }
             }
             _ => sorted.push(Sorted { run, subject, key: self.call_key }),
@@ -121,6 +130,7 @@ impl Sorter {
             };
             if let (None, Some(text)) = (&self.pinned, said) {
                 let text = Bytes::copy_from_slice(text);
+                self.call_key = self.sort.key.map(|_| key::of_parts([&text[..]]));
                 self.pinned = Some(text.clone());
                 self.subject = Some(self.subject(Some(Opening { field, value: Some(text) })));
             }
@@ -210,7 +220,7 @@ mod tests {
 
     fn sorter(carry: Option<Carry>, key: Option<SortKey>, subjects: &Rc<Subjects>) -> Sorter {
         let source = Source { method: "/logs", flow: Flow::Logs, authentication: None };
-        Sorter::new(&Sort { carry, key }, source, subjects)
+        Sorter::new(&Sort { carry, key, sticky: false }, source, subjects, true)
     }
 
     fn services(sorted: &[Sorted]) -> Vec<Option<String>> {
@@ -269,6 +279,24 @@ mod tests {
         sorter.sort(run(&[Message::of_body(&named)]), &mut sorted).unwrap();
         assert!(Rc::ptr_eq(&sorted[0].subject, &sorted[1].subject));
         assert_eq!(sorted[1].subject.opening, Some(Opening { field: 1, value: None }));
+    }
+
+    #[test]
+    fn keys_that_no_contract_asks_for_are_read_only_where_the_pool_hashes() {
+        let subjects = Rc::new(Subjects::default());
+        let keys = |hashes: bool, sticky: bool| {
+            let source = Source { method: "/traces", flow: Flow::Traces, authentication: None };
+            let sort = Sort { carry: None, key: Some(SortKey::Text { field: 2 }), sticky };
+            let mut sorted = Vec::new();
+            let messages = run(&[log("one", "a"), log("two", "b"), log("one", "c"), log("", "no key")]);
+            Sorter::new(&sort, source, &subjects, hashes).sort(messages, &mut sorted).unwrap();
+            sorted.iter().map(|part| part.key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(false, false), [None]);
+        let hashed = keys(true, false);
+        assert_eq!(hashed, keys(false, true));
+        assert_eq!(hashed[0], hashed[2]);
+        assert_ne!(hashed[0], hashed[1]);
     }
 
     #[test]

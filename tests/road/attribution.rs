@@ -86,6 +86,17 @@ fn keeps_sources_apart(traffic: Traffic, sticky: bool, name: fn(&str, &str) -> S
     assert_eq!(road.end().totals.possible_duplicates, 0);
 }
 
+#[test]
+fn a_pool_that_hashes_keeps_each_log_service_with_one_collector() {
+    let road = Road::to_collectors_with(3, |plan| plan.pool.balance = switchyard::pool::Policy::Hash);
+    let load = Load { traffic: Traffic::Log, connections: 3, streams: 7, services: 7, messages: 50, ..road.load() };
+    let outcome = load.start().unwrap().wait();
+    road.wait_until_delivered(Duration::from_secs(5));
+    assert_once_each(&road.verdict(&outcome));
+    assert_each_source_met_one_collector(&road, Traffic::Log.path());
+    road.end();
+}
+
 /// The same while one of the collectors is killed and comes back: nothing lost, nothing under another's name.
 fn keeps_sources_apart_through_a_kill(traffic: Traffic, name: fn(&str, &str) -> String) {
     let mut road = Road::to_collectors(3);
