@@ -165,7 +165,7 @@ fn choose(bencher: Bencher, policy: Policy, key: Option<u64>, backends: usize) {
     let mut random = fastrand::Rng::with_seed(7);
     let known = Known((0..backends).map(|_| (random.u64(..1 << 20), random.u64(..))).collect());
     let mut balancer = Balancer::default();
-    bencher.bench_local(|| balancer.choose(policy, black_box(key), &known, |below| random.usize(..below)));
+    bencher.bench_local(|| balancer.choose(policy, black_box(key), 1, &known, |below| random.usize(..below)));
 }
 
 #[divan::bench(args = [3, 300])]

@@ -188,7 +188,7 @@ impl Pool {
         loop {
             let room = self.room.notified();
             let Some(member) =
-                self.choose(flow, key, avoid | self.lacking(path)).or_else(|| self.choose(flow, key, avoid))
+                self.choose(flow, key, avoid | self.lacking(path), 1).or_else(|| self.choose(flow, key, avoid, 1))
             else {
                 room.await;
                 continue;
@@ -233,13 +233,15 @@ impl Pool {
 
     /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
     fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
-        let (flow, key, avoid) = (parcel.subject.flow, parcel.key, avoided(parcel));
+        let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, avoided(parcel), parcel.messages());
         match self.lacking(parcel.subject.path) {
             0 if key.is_none() && avoid == 0 && self.settings().balance != Policy::RoundRobin => {
                 self.choose_together(flow, parcel)
             }
-            0 => self.choose(flow, key, avoid),
-            lacking => self.choose(flow, key, avoid | lacking).or_else(|| self.choose(flow, key, avoid)),
+            0 => self.choose(flow, key, avoid, messages),
+            lacking => {
+                self.choose(flow, key, avoid | lacking, messages).or_else(|| self.choose(flow, key, avoid, messages))
+            }
         }
     }
 
@@ -250,7 +252,7 @@ impl Pool {
         if let Some(member) = stay.with_the_last(parcel).filter(is_usable) {
             return Some(member);
         }
-        let member = self.choose(flow, None, 0)?;
+        let member = self.choose(flow, None, 0, parcel.messages())?;
         stay.begin(member, parcel);
         Some(member)
     }
@@ -266,9 +268,11 @@ impl Pool {
         self.members.len()
     }
 
-    fn choose(&self, flow: Flow, key: Option<u64>, avoid: u64) -> Option<usize> {
+    fn choose(&self, flow: Flow, key: Option<u64>, avoid: u64, messages: u32) -> Option<usize> {
         let usable = Usable { pool: self, avoid, flow };
-        self.balancer.borrow_mut().choose(self.shared.settings.balance, key, &usable, |below| fastrand::usize(..below))
+        self.balancer
+            .borrow_mut()
+            .choose(self.shared.settings.balance, key, messages, &usable, |below| fastrand::usize(..below))
     }
 
     fn entrust(self: &Rc<Self>, member: usize, parcel: Parcel) {

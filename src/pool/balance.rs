@@ -17,30 +17,41 @@ pub trait Candidates {
 /// The balancer of one worker: remembers only whose turn it is.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    turn: usize,
+    /// Messages given to each in turn.
+    given: Vec<u64>,
 }
 
 // === impl Balancer ===
 
 impl Balancer {
-    /// The backend for a parcel, or `None` when none may take one. `draw` gives a random number below its argument.
+    /// The backend for a parcel of so many messages, or `None` when none may take one. `draw` gives a random number below its argument.
     ///
     /// A sticky key goes by rendezvous whatever the policy: the usable backend of the highest rank.
     pub fn choose(
         &mut self,
         policy: Policy,
         key: Option<u64>,
+        messages: u32,
         candidates: &impl Candidates,
         draw: impl FnMut(usize) -> usize,
     ) -> Option<usize> {
         match (key, policy) {
             (Some(key), _) => by_rendezvous(key, candidates),
-            (None, Policy::RoundRobin) => {
-                self.turn = self.turn.wrapping_add(1);
-                next_usable(self.turn % candidates.count().max(1), candidates)
-            }
+            (None, Policy::RoundRobin) => self.in_turn(messages, candidates),
             (None, Policy::LeastLoad | Policy::Hash) => by_load(candidates, draw),
         }
+    }
+
+    /// Whoever was given the fewest messages so far: parcels differ in size, so turns are counted in messages. One that
+    /// was not usable does not get what it missed.
+    fn in_turn(&mut self, messages: u32, candidates: &impl Candidates) -> Option<usize> {
+        self.given.resize(candidates.count(), 0);
+        let usable = |at: &usize| candidates.is_usable(*at);
+        let chosen = (0..self.given.len()).filter(usable).min_by_key(|at| self.given[*at])?;
+        let least = self.given[chosen];
+        self.given.iter_mut().for_each(|given| *given = (*given).max(least));
+        self.given[chosen] += u64::from(messages);
+        Some(chosen)
     }
 }
 
@@ -116,7 +127,7 @@ mod tests {
             let candidates = Fixed(usable.iter().map(|usable| (String::from("x"), *usable, 0)).collect());
             let mut rng = fastrand::Rng::with_seed(seed);
             for policy in [Policy::LeastLoad, Policy::RoundRobin, Policy::Hash] {
-                let chosen = Balancer::default().choose(policy, key, &candidates, |below| rng.usize(..below));
+                let chosen = Balancer::default().choose(policy, key, 1, &candidates, |below| rng.usize(..below));
                 prop_assert_eq!(chosen.is_some(), usable.contains(&true));
                 prop_assert!(chosen.is_none_or(|at| usable[at]));
             }
@@ -157,8 +168,27 @@ mod tests {
         let mut balancer = Balancer::default();
         let mut taken = [0; 3];
         for _ in 0..300 {
-            taken[balancer.choose(Policy::RoundRobin, None, &candidates, |_| 0).unwrap()] += 1;
+            taken[balancer.choose(Policy::RoundRobin, None, 1, &candidates, |_| 0).unwrap()] += 1;
         }
         assert_eq!((taken[0] + taken[2], taken[1]), (300, 0));
+    }
+
+    #[test]
+    fn turns_are_counted_in_messages_and_nobody_gets_what_it_missed() {
+        let mut candidates = Fixed::names(3);
+        let (mut balancer, mut taken) = (Balancer::default(), [0u64; 3]);
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut give = |candidates: &Fixed, taken: &mut [u64; 3]| {
+            let messages = rng.u32(1..=64);
+            let at = balancer.choose(Policy::RoundRobin, None, messages, candidates, |_| 0).unwrap();
+            taken[at] += u64::from(messages);
+        };
+        (0..300).for_each(|_| give(&candidates, &mut taken));
+        assert!(taken.iter().max().unwrap() - taken.iter().min().unwrap() <= 64, "{taken:?}");
+        candidates.0[1].1 = false;
+        (0..300).for_each(|_| give(&candidates, &mut taken));
+        (candidates.0[1].1, taken) = (true, [0; 3]);
+        (0..300).for_each(|_| give(&candidates, &mut taken));
+        assert!(taken.iter().max().unwrap() - taken.iter().min().unwrap() <= 128, "{taken:?}");
     }
 }

@@ -246,11 +246,11 @@ fn many_short_calls_leave_no_memory_behind() {
         std::thread::sleep(Duration::from_millis(400));
         gateway.process.peak_memory()
     };
-    let first = round(0);
-    let second = round(1);
-    let grown = second.saturating_sub(first) / 6_400;
+    // The peak grows in some rounds for reasons of the allocator; what calls leave behind would grow it in every one.
+    let peaks: Vec<_> = (0..5).map(round).collect();
+    let grown = peaks.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) / 6_400).min().unwrap();
     gateway.end(Duration::from_secs(5));
-    assert!(grown < 60, "{grown} bytes stay behind per call ({first} then {second})");
+    assert!(grown < 60, "{grown} bytes stay behind per call: {peaks:?}");
 }
 
 /// A frame of h2's own making is never seen by us, but its length field may be anything.
