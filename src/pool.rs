@@ -166,12 +166,16 @@ impl Pool {
     /// Takes a parcel for delivery: to the backend of choice, or to wait for one. Never waits itself.
     pub fn take(self: &Rc<Self>, parcel: Parcel) {
         let flow = parcel.subject.flow.index();
+        let may_go_anywhere = parcel.refused_by() == 0;
         let others_wait = !self.waiting[flow].borrow().is_empty();
+        if others_wait && may_go_anywhere {
+            return self.waiting[flow].borrow_mut().push_back(parcel);
+        }
         match self.choose_for(&parcel) {
-            Some(member) if !others_wait => self.entrust(member, parcel),
-            // Who may not go where others may would hold them up.
-            None if avoided(&parcel) != 0 => self.rest(parcel),
-            _ => self.waiting[flow].borrow_mut().push_back(parcel),
+            Some(member) => self.entrust(member, parcel),
+            None if may_go_anywhere => self.waiting[flow].borrow_mut().push_back(parcel),
+            // It never waits with the others: at the head of their queue it would hold up those who may go anywhere.
+            None => self.rest(parcel),
         }
     }
 
@@ -233,7 +237,7 @@ impl Pool {
 
     /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
     fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
-        let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, avoided(parcel), parcel.messages());
+        let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, parcel.refused_by(), parcel.messages());
         match self.lacking(parcel.subject.path) {
             0 if key.is_none() && avoid == 0 && self.settings().balance != Policy::RoundRobin => {
                 self.choose_together(flow, parcel)
@@ -385,12 +389,7 @@ impl Pool {
     }
 }
 
-/// The backends a parcel should not meet again.
-fn avoided(parcel: &Parcel) -> u64 {
-    parcel.suspicion.map_or(0, |suspicion| suspicion.refused_by)
-}
-
 /// A backend's bit in a set of backends. Beyond 64 two share one, and a refused message skips both.
-fn bit(member: usize) -> u64 {
+pub fn bit(member: usize) -> u64 {
     1 << (member % 64)
 }

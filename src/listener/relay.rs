@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::message::flow::Flow;
 use crate::message::receipt::{Receipt, Ticket};
 use crate::metrics::{self, LostReason};
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::route::contract::{Relay, Replay};
 use crate::route::key;
 use crate::wire::grpc::{self, Code, Status};
@@ -172,8 +172,8 @@ impl Attempt {
         if !pool.backend(member).is_up() {
             return true;
         }
-        self.failed |= 1 << (member % 64);
-        let untried = |member: &usize| self.failed & (1 << (member % 64)) == 0;
+        self.failed |= pool::bit(member);
+        let untried = |member: &usize| self.failed & pool::bit(*member) == 0;
         (0..pool.members()).any(|member| untried(&member))
     }
 

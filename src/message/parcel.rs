@@ -74,6 +74,11 @@ pub struct Opening {
 // === impl Parcel ===
 
 impl Parcel {
+    /// The backends it should not meet again, a bit each.
+    pub fn refused_by(&self) -> u64 {
+        self.suspicion.map_or(0, |suspicion| suspicion.refused_by)
+    }
+
     /// Whether it must not share a trip.
     pub fn is_suspect(&self) -> bool {
         self.suspicion.is_some_and(|suspicion| suspicion.alone)

@@ -86,11 +86,6 @@ impl Inflow {
         let released = self.stream.flow_control().release_capacity(bytes);
         debug_assert!(released.is_ok(), "released more than was received");
     }
-
-    /// Whether nothing more will come, known without polling.
-    pub fn is_ended(&self) -> bool {
-        self.stream.is_end_stream()
-    }
 }
 
 // === impl Outflow ===
