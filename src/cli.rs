@@ -1,19 +1,24 @@
 //! The commands of the `switchyard` program, one file each.
 
 pub mod agents;
+pub mod catalogue;
 pub mod check;
 pub mod collector;
 pub mod demo;
+pub mod explain;
 pub mod healthcheck;
 pub mod run;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{self, Log, LogFormat, Overrides, Plan, Problem};
+use crate::route::Routes;
 
 /// A content-aware gRPC streaming gateway: every message of every stream to the backend that should have it.
 #[derive(Debug, Parser)]
@@ -31,10 +36,14 @@ enum Command {
     Run(run::Args),
     /// Look a config file over: every problem at once, with its mend.
     Check(check::Args),
+    /// Print every method and how far its calls are taken apart.
+    Catalogue(catalogue::Args),
     /// Run a mock collector that counts what it gets, and misbehaves if asked.
     Collector(collector::Args),
     /// Run load agents that keep honest books.
     Agents(agents::Args),
+    /// Say which route, contract, key and backends a message has, and why.
+    Explain(explain::Args),
     /// Ask a running gateway whether it is ready.
     Healthcheck(healthcheck::Args),
 }
@@ -45,10 +54,32 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Catalogue(args) => catalogue::run(&args),
         Command::Collector(args) => collector::run(args),
         Command::Agents(args) => agents::run(args),
+        Command::Explain(args) => explain::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
     }
+}
+
+/// The routes of a config file, or of the catalogue alone; what is wrong with the file is the error.
+fn routes(config: Option<&Path>) -> Result<Arc<Routes>, String> {
+    match config {
+        None => Ok(Arc::new(Routes::of_catalogue())),
+        Some(file) => plan_of_file(file, &Overrides::default()).map(|(plan, _)| plan.routes),
+    }
+}
+
+/// The plan of a file and the flags that win over it, with warnings; or everything that is wrong in one text.
+fn plan_of_file(file: &Path, overrides: &Overrides) -> Result<(Plan, Vec<Problem>), String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("switchyard: cannot read {}: {error}", file.display()))?;
+    config::load(&text, &file.display().to_string(), overrides).map_err(|problems| all(&problems))
+}
+
+/// Every problem, as people read them.
+fn all(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Logs to stderr as the plan says; text on a terminal, JSON elsewhere.

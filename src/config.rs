@@ -8,15 +8,28 @@
 use std::collections::HashMap;
 
 mod address;
+mod compile;
+mod conditions;
+mod contradiction;
 mod draft;
+mod fields;
 mod file;
+mod identity;
 pub mod keys;
+mod matches;
+mod methods;
 mod nearest;
 mod overrides;
 mod plan;
+mod pools;
 mod problem;
+mod protos;
+mod reach;
+mod routes;
+mod secrets;
 mod section;
 mod sound;
+mod tries;
 pub mod unit;
 
 pub use overrides::Overrides;
@@ -25,7 +38,7 @@ pub use problem::{Place, Problem, Severity};
 
 use problem::Findings;
 
-/// Reads a config file's `text`; flags win over it. `${VAR:-default}` is filled from the process's environment.
+/// Reads a config file's `text`; flags win over it. Files that it names are looked for beside `source_name`. `${VAR:-default}` is filled from the process's environment.
 ///
 /// # Errors
 /// Every problem found, in the file's order. Warnings alone are no error: they come beside the plan.
@@ -52,8 +65,8 @@ pub fn load_with(
     if let Some(tree) = tree {
         let mut draft = draft::read(&tree, &mut findings);
         overrides.apply(&mut draft, &mut findings);
-        let plan = draft.into_plan();
-        sound::check(&plan, &mut findings);
+        let (plan, paths) = draft.into_plan(&mut findings);
+        sound::check(&plan, &paths, &mut findings);
         return findings.verdict().map(|warnings| (plan, warnings));
     }
     Err(findings.into_problems())

@@ -25,7 +25,6 @@ use crate::metrics;
 use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
 use crate::proto;
-use crate::route::Routes;
 use crate::wire::services::{DescriptorError, Services};
 
 use report::Reporter;
@@ -98,13 +97,15 @@ impl Gateway {
             listeners: bound.settings.clone(),
             limits: plan.limits.clone(),
             reply: plan.reply,
-            routes: Arc::new(Routes::new(&plan.relay)),
+            routes: Arc::clone(&plan.routes),
+            identity: Arc::new(plan.identity.clone()),
             budget: Budget::new(plan.memory_bytes),
             register: Register::new(plan.listeners.len()),
             services: services.clone(),
             leaving: is_leaving.clone(),
         };
-        let parts = Parts { shared, backends: Backends::new(plan.pool.clone()), workers: plan.workers.max(1) };
+        let pools = plan.pools.iter().cloned().map(Backends::new).collect();
+        let parts = Parts { shared, pools, workers: plan.workers.max(1) };
         let threads: Vec<Arc<Thread>> = (0..parts.workers)
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;

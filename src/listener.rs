@@ -3,6 +3,11 @@
 pub mod accept;
 pub mod call;
 pub mod connection;
+mod counts;
+mod held;
+pub mod identity;
+mod outbound;
+pub mod records;
 pub mod register;
 pub mod relay;
 pub mod reply;

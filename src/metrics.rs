@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod reason;
 pub mod table;
 
-pub use reason::{BadInput, LostReason, RefusedReason};
+pub use reason::{BadInput, LostReason, RefusedReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -53,6 +53,14 @@ pub struct Backend {
     pub trip_seconds: Histogram,
     pool: String,
     backend: String,
+}
+
+/// What becomes of messages under one of the operator's routes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    messages: [Counter; RouteOutcome::ALL.len()],
+    /// For a route that drops them.
+    dropped: Option<Counter>,
 }
 
 /// The sums that must agree: received = delivered + held + lost.
@@ -183,6 +191,26 @@ impl Backend {
     }
 }
 
+// === impl Route ===
+
+impl Route {
+    /// The handles of the route of this name; `reason` is the operator's word for why it drops messages, if it does.
+    pub fn of(route: &str, reason: Option<&str>) -> Self {
+        Self {
+            messages: RouteOutcome::ALL.map(|outcome| table::ROUTE_MESSAGES.counter(&[route, outcome.name()])),
+            dropped: reason.map(|reason| table::ROUTE_DROPPED_MESSAGES.counter(&[route, reason])),
+        }
+    }
+
+    /// Counts what became of messages.
+    pub fn count(&self, outcome: RouteOutcome, messages: u32) {
+        self.messages[outcome.index()].increment(messages.into());
+        if let Some(dropped) = self.dropped.as_ref().filter(|_| outcome == RouteOutcome::Dropped) {
+            dropped.increment(messages.into());
+        }
+    }
+}
+
 // === impl Totals ===
 
 impl Totals {
@@ -193,6 +221,17 @@ impl Totals {
             possible_duplicates: table::MESSAGES_POSSIBLE_DUPLICATES.counter(&[]),
             held: table::MESSAGES_HELD.gauge(&[]),
             lost: LostReason::ALL.map(|reason| table::MESSAGES_LOST.counter(&[reason.name()])),
+        }
+    }
+
+    /// The handles for copies of messages, which have figures of their own.
+    pub fn of_copies() -> Self {
+        let lost = table::MIRRORED_MESSAGES.counter(&["given_up"]);
+        Self {
+            delivered: table::MIRRORED_MESSAGES.counter(&["delivered"]),
+            possible_duplicates: Counter::noop(),
+            held: Gauge::noop(),
+            lost: std::array::from_fn(|_| lost.clone()),
         }
     }
 
@@ -249,7 +288,8 @@ mod tests {
     fn touch_everything() {
         let _ = Received::of("agents", "other");
         let _ = Backend::of("oap", "oap-0:11800").answers("OK");
-        let _ = (Totals::resolve(), Listener::of("agents"), Budget::resolve());
+        let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
+        Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
     }
 

@@ -12,6 +12,7 @@ pub mod health;
 pub mod lane;
 pub mod ledger;
 pub mod load;
+pub mod open;
 pub mod probe;
 mod returns;
 mod settings;
@@ -24,8 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
@@ -36,7 +36,7 @@ use crate::metrics::LostReason;
 use backend::Backend;
 use balance::{Balancer, Candidates};
 use channel::Channel;
-use door::{CallErrand, Door, LaneFigures, OpenCall};
+use door::{Door, LaneFigures};
 use load::{Load, Usable};
 pub use settings::{Endpoint, Policy, Settings, TripSettings};
 use stay::Stay;
@@ -179,29 +179,11 @@ impl Pool {
         }
     }
 
-    /// Opens a call of its own on some backend's channel, for a call that is relayed. Waits for a backend as long as
-    /// it takes; the caller has a deadline. Cancel-safe. Answers which backend it was.
-    pub async fn open(
-        self: &Rc<Self>,
-        flow: Flow,
-        path: &str,
-        key: Option<u64>,
-        avoid: u64,
-        head: impl Fn(&str) -> Request<()>,
-    ) -> (usize, OpenCall) {
-        loop {
-            let room = self.room.notified();
-            let Some(member) =
-                self.choose(flow, key, avoid | self.lacking(path), 1).or_else(|| self.choose(flow, key, avoid, 1))
-            else {
-                room.await;
-                continue;
-            };
-            let (opened, call) = oneshot::channel();
-            self.door(member, flow).ask(CallErrand { head: head(self.backend(member).name()), opened });
-            if let Ok(call) = call.await {
-                return (member, call);
-            }
+    /// Takes a copy if some backend can have it now; otherwise it is given up.
+    pub fn take_now(self: &Rc<Self>, parcel: Parcel) {
+        match self.choose_for(&parcel) {
+            Some(member) => self.entrust(member, parcel),
+            None => parcel.ticket.lose(LostReason::Limited),
         }
     }
 
@@ -238,7 +220,8 @@ impl Pool {
     /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
     fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
         let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, parcel.refused_by(), parcel.messages());
-        match self.lacking(parcel.subject.path) {
+        let lacking = if parcel.subject.stand_in.is_some() { 0 } else { self.lacking(parcel.subject.path) };
+        match lacking {
             0 if key.is_none() && avoid == 0 && self.settings().balance != Policy::RoundRobin => {
                 self.choose_together(flow, parcel)
             }
@@ -279,7 +262,15 @@ impl Pool {
             .choose(self.shared.settings.balance, key, messages, &usable, |below| fastrand::usize(..below))
     }
 
+    /// Gives a parcel to a backend, as that can read it.
     fn entrust(self: &Rc<Self>, member: usize, parcel: Parcel) {
+        if parcel.subject.stand_in.is_some() && self.backend(member).lacks(parcel.subject.path) {
+            return parcel.stand_in().into_iter().for_each(|parcel| self.hand_over(member, parcel));
+        }
+        self.hand_over(member, parcel);
+    }
+
+    fn hand_over(self: &Rc<Self>, member: usize, parcel: Parcel) {
         let load = self.load(member);
         load.held.set(load.held.get() + parcel.bytes());
         let recent = &load.recent[parcel.subject.flow.index()];

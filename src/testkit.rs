@@ -6,6 +6,7 @@
 //! docs/testkit.md has the command lines and the JSON.
 
 pub mod agents;
+pub mod attribution;
 pub mod behaviour;
 pub mod check;
 pub mod collector;

@@ -9,3 +9,4 @@ pub mod server;
 pub mod services;
 pub mod socket;
 pub mod stream;
+pub mod unsent;

@@ -74,6 +74,11 @@ fn openings_hold_for_the_corpus() {
 }
 
 #[test]
+fn batches_hold_for_the_corpus() {
+    replay("records", checks::records, &[], 20_000);
+}
+
+#[test]
 fn inflating_holds_for_the_corpus() {
     replay("inflate", checks::inflate, &[], 4_000);
 }

@@ -2,17 +2,25 @@
 //!
 //! Each takes raw bytes, reads what it needs of settings off their front and panics when something does not hold.
 
+mod records;
+
 use std::collections::HashMap;
 use std::io::Write as _;
 
 use bytes::Bytes;
-use switchyard::config::{Overrides, load_with};
+use http::HeaderMap;
+use switchyard::config::{Overrides, Plan, load_with};
+use switchyard::message::context::Context;
 use switchyard::message::field::{self, Value, fields};
 use switchyard::message::frames::{Counter, FrameError, Frames};
-use switchyard::message::parcel::Opening;
+use switchyard::message::path::FieldPath;
 use switchyard::message::run::{Message, PREFIX_BYTES};
-use switchyard::route::key;
+use switchyard::route::contract::Key;
+use switchyard::route::reading::Reading;
+use switchyard::route::rule::decide::Rules;
 use switchyard::wire::compression::{Encoding, InflateError};
+
+pub use records::records;
 
 /// However a stream is chunked, what comes out is what a parser that sees all of it at once finds.
 ///
@@ -129,9 +137,10 @@ pub fn field_scan(message: &[u8]) {
             Err(error) => assert_eq!((Some(error), all.len()), (broken, 0)),
         }
     }
-    let _ = key::of_envoy_identifier(message);
-    let _ = key::of_paths(message, &[&[3], &[4], &[1, 1]]);
-    assert!(key::of_meter_collection(message).is_err() || broken.is_none());
+    let paths = || vec![FieldPath::of(&[3]), FieldPath::of(&[1, 1])];
+    let reading = Reading { body: message, carried: &[] };
+    let _ = Key::Fields(paths()).of(&reading);
+    assert!(Key::LastOfElements { field: 1, paths: paths() }.of(&reading).is_err() || broken.is_none());
 }
 
 /// What stands at the head of a stream says exactly what the opening says, and all else as it was.
@@ -142,17 +151,18 @@ pub fn opening(input: &[u8]) {
     let number = u32::from(*number % 20) + 1;
     let has_value = *length < 200;
     let (value, body) = rest.split_at(if has_value { rest.len().min(usize::from(*length)) } else { 0 });
-    let opening = Opening { field: number, value: has_value.then(|| Bytes::copy_from_slice(value)) };
+    let value = has_value.then(|| Bytes::copy_from_slice(value));
+    let opening = Context::new(vec![(number, value.clone())]);
     let parses = fields(body).all(|field| field.is_ok());
     let opened = match opening.open(&Message::of_body(body)) {
-        Ok(opened) => opened,
+        Ok(opened) => opened.message,
         Err(_) => return assert!(!parses, "a message that parses can be opened"),
     };
     assert!(parses, "a message that does not parse is refused");
     let (before, after) = (apart(body, number), apart(&opened.body(), number));
-    assert_eq!(after.0, opening.value.iter().map(|value| value.to_vec()).collect::<Vec<_>>(), "the field");
+    assert_eq!(after.0, value.iter().map(|value| value.to_vec()).collect::<Vec<_>>(), "the field");
     assert_eq!(after.1, before.1, "the other fields");
-    assert_eq!(opening.open(&opened), Ok(opened), "opening twice is opening once");
+    assert_eq!(opening.open(&opened).map(|restated| restated.message), Ok(opened), "opening twice is opening once");
 }
 
 /// The values of a length-delimited field (an occurrence of another kind is none of them), and everything else.
@@ -201,12 +211,27 @@ pub fn config(input: &[u8]) {
     let variables = HashMap::from([("PORT".to_owned(), "11800".to_owned()), ("EMPTY".to_owned(), String::new())]);
     match load_with(text, "fuzz.yaml", &Overrides { to, ..Overrides::default() }, variables) {
         Ok((plan, warnings)) => {
-            assert!(!plan.describe().is_empty() && !plan.pool.endpoints.is_empty());
+            assert!(!plan.describe().is_empty() && !plan.pools[0].endpoints.is_empty());
             assert!(warnings.iter().all(|problem| !problem.to_string().is_empty()));
+            ask_every_rule(&plan, input);
         }
         Err(problems) => {
             assert!(!problems.is_empty(), "refused without a reason");
             assert!(problems.iter().all(|problem| !problem.to_string().is_empty()));
         }
+    }
+}
+
+/// Rules answer for any message, also for one that is a config.
+fn ask_every_rule(plan: &Plan, message: &[u8]) {
+    let message = Reading { body: message, carried: &[] };
+    for route in plan.routes.all() {
+        let rules = Rules::of(&route.rules, "agents", &HeaderMap::new());
+        let rule = rules.verdict(&message).rule;
+        assert!(
+            rule.pool < plan.pools.len() && rule.mirror.as_ref().is_none_or(|mirror| mirror.pool < plan.pools.len())
+        );
+        let _ = rule.stops(&message, 1);
+        let _ = rule.key.as_ref().map(|key| key.of(&message));
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Overrides, Plan, Problem};
+use crate::config::{Overrides, Plan};
 use crate::gateway::{Gateway, Summary};
 
 /// Runs the gateway: agents' streams in, each message out to the backend that should have it.
@@ -76,14 +76,9 @@ async fn serve(plan: Plan) -> ExitCode {
 
 /// The plan of file and flags, or everything that is wrong with them in one text.
 fn plan(args: &Args) -> Result<Plan, String> {
-    let all = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
     let (plan, warnings) = match &args.config {
-        None => Plan::from_flags(&args.overrides).map_err(all)?,
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| format!("switchyard: cannot read {}: {error}", file.display()))?;
-            config::load(&text, &file.display().to_string(), &args.overrides).map_err(all)?
-        }
+        Some(file) => super::plan_of_file(file, &args.overrides)?,
+        None => Plan::from_flags(&args.overrides).map_err(|problems| super::all(&problems))?,
     };
     warnings.iter().for_each(|warning| eprintln!("{warning}"));
     Ok(plan)

@@ -12,6 +12,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DefaultMessageFormatter, DuplicateKeyPolicy, Error, MessageFormatter, PropertySyntax, Spanned};
 
 use super::problem::{Findings, Mistake};
+use super::secrets;
 
 /// A value and its place.
 pub(super) type Node = Spanned<Shape>;
@@ -35,7 +36,8 @@ pub(super) enum Shape {
 /// Top-level keys of SkyWalking Satellite's file, of which at least two must be there for it to be recognised.
 const SATELLITE: [&str; 4] = ["logger", "telemetry", "sharing", "pipes"];
 
-/// Deepest nesting taken; the deepest setting stands at 3. Keeps recursion off the stack's end.
+/// Deepest nesting taken: a comparison in a route stands at 7, and conditions may nest four times. Keeps recursion off
+/// the stack's end.
 const DEPTH_MAX: usize = 16;
 
 /// Reads the text; `None` when it is no YAML, with the reason among the findings.
@@ -57,7 +59,10 @@ pub(super) fn read(text: &str, variables: HashMap<String, String>, findings: &mu
             findings.error(None, "", mistake);
             None
         }
-        Ok(tree) => Some(tree),
+        Ok(tree) => {
+            secrets::hide(&tree, findings);
+            Some(tree)
+        }
         Err(error) => {
             note(&error, text, findings);
             None
@@ -84,7 +89,16 @@ fn note(error: &Error, text: &str, findings: &mut Findings<'_>) {
     let at = location.and_then(|location| findings.place(location));
     let line = at.and_then(|place| text.lines().nth(place.line - 1)).unwrap_or_default();
     let said = DefaultMessageFormatter.format_message(error).into_owned();
+    // What cannot be read cannot be told from a secret: on lines where one may stand nothing is quoted.
+    let is_secret = at.is_some_and(|place| secrets::lines_of(text).get(place.line - 1) == Some(&true));
+    if let Some(place) = at.filter(|_| is_secret) {
+        findings.hide_line(place.line);
+    }
     let mistake = match error {
+        Error::InvalidPropertyName { .. } if is_secret => Mistake::new(
+            "what stands here is not a variable",
+            "write `${VAR}` or `${VAR:-default}`; a plain dollar sign is written `$$`",
+        ),
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             Mistake::new(format!("`{key}` is said twice"), "keep one of the two")
         }
@@ -101,6 +115,9 @@ fn note(error: &Error, text: &str, findings: &mut Findings<'_>) {
         }
         Error::UnknownAnchor { .. } => Mistake::new("no anchor of this name stands above", "write the value itself"),
         _ if line.trim_start_matches(' ').starts_with('\t') => Mistake::new(said, "indent with spaces, not tabs"),
+        _ if said.contains("flow") && line.contains("${") => {
+            Mistake::new(said, "between brackets a variable stands in quotes: [\"${VAR}\"]")
+        }
         _ => Mistake::new(said, "mend the YAML here; what comes after this place has not been read"),
     };
     findings.error(at, "", mistake);

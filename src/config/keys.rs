@@ -20,10 +20,46 @@ pub enum Kind {
     Address,
     /// Backends: a list, or a string with commas.
     Backends,
-    /// A list of gRPC methods.
+    /// A list of gRPC methods, paths or settings.
     Methods,
     /// One gRPC method, `/pkg.Service/Method`.
     Method,
+    /// Pools by their names.
+    Pools,
+    /// Field names, one or a list.
+    Fields,
+    /// Names and the field numbers they stand for.
+    Numbers,
+    /// A secret that calls bring as metadata.
+    Token,
+    /// Secrets, one or a list.
+    Tokens,
+    /// Names of metadata, one or a list.
+    Metadata,
+    /// Files, beside the config unless said otherwise.
+    Files,
+    /// Rules on content.
+    Routes,
+    /// Methods or globs, one or a list.
+    Globs,
+    /// Words of the set, one or a list.
+    SomeOf(&'static [&'static str]),
+    /// Names, each with what its value is compared with.
+    Comparisons,
+    /// Groups of conditions.
+    Conditions,
+    /// A word of the operator's own.
+    Label,
+    /// The name of a pool.
+    Pool,
+    /// A share, with a percent sign.
+    Share,
+    /// A rate, such as `5k/s`.
+    Rate,
+    /// Any text.
+    Text,
+    /// Any texts, one or a list.
+    Texts,
     /// A log level, or levels by module.
     Level,
     /// One of these words; the first is the default.
@@ -38,8 +74,25 @@ pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "hash"];
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
 pub(super) const FORMAT: &[&str] = &["auto", "text", "json"];
-/// The words of `relay[].flow`, `Flow`'s own names with the default first.
+/// The words of `methods[].flow`, `Flow`'s own names with the default first.
 pub(super) const FLOW: &[&str] = &["control", "traces", "logs", "access_logs", "metrics", "profiles"];
+/// The words of `methods[].split`.
+pub(super) const SPLIT: &[&str] = &["whole", "each", "carry", "sets", "relay"];
+/// The words of `methods[].carry.mode`.
+pub(super) const CARRY_MODE: &[&str] = &["first_message", "first_non_empty", "latest"];
+/// The words of `methods[].replay`.
+pub(super) const REPLAY: &[&str] = &["always", "not_processed"];
+/// The words of `routes[].listener`.
+pub(super) const LISTENER: &[&str] = &["agents", "access_logs", "metrics"];
+/// The words of `identity.missing_token`.
+pub(super) const MISSING_TOKEN: &[&str] = &["refuse", "accept"];
+/// The words of `routes[].malformed`.
+pub(super) const MALFORMED: &[&str] = &["refuse", "pass"];
+/// The words of what is so or not.
+pub(super) const TRUTH: &[&str] = &["false", "true"];
+
+/// Settings that had another name once, with the group they stand under.
+const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods")];
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
@@ -75,10 +128,65 @@ pub const KEYS: &[Key] = &[
     amount("pool.channels", Unit::Count, 1, 256, None),
     amount("pool.eject_after", Unit::Count, 1, 1_000, None),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),
+    Key { path: "pool.authentication", kind: Kind::Token },
+    // As `limits.message`: no smaller than what is worth cutting, no larger than what any backend takes.
+    amount("pool.message", Unit::Size, 4 * KIB, 50 * MIB, Some("off")),
+    // Its members are the operator's words; each takes what `pool` takes, or its backends alone.
+    Key { path: "pools", kind: Kind::Pools },
     Key { path: "reply", kind: Kind::Words(REPLY) },
-    Key { path: "relay", kind: Kind::Methods },
-    Key { path: "relay.path", kind: Kind::Method },
-    Key { path: "relay.flow", kind: Kind::Words(FLOW) },
+    Key { path: "protos", kind: Kind::Files },
+    Key { path: "methods", kind: Kind::Methods },
+    Key { path: "methods.path", kind: Kind::Method },
+    Key { path: "methods.flow", kind: Kind::Words(FLOW) },
+    Key { path: "methods.split", kind: Kind::Words(SPLIT) },
+    Key { path: "methods.carry", kind: Kind::Group },
+    Key { path: "methods.carry.fields", kind: Kind::Fields },
+    Key { path: "methods.carry.mode", kind: Kind::Words(CARRY_MODE) },
+    Key { path: "methods.last", kind: Kind::Fields },
+    Key { path: "methods.name", kind: Kind::Fields },
+    Key { path: "methods.key", kind: Kind::Fields },
+    Key { path: "methods.sticky", kind: Kind::Words(TRUTH) },
+    Key { path: "methods.ordered", kind: Kind::Words(TRUTH) },
+    Key { path: "methods.replay", kind: Kind::Words(REPLAY) },
+    Key { path: "methods.needs", kind: Kind::Fields },
+    Key { path: "methods.fields", kind: Kind::Numbers },
+    Key { path: "identity", kind: Kind::Group },
+    Key { path: "identity.tokens", kind: Kind::Tokens },
+    Key { path: "identity.missing_token", kind: Kind::Words(MISSING_TOKEN) },
+    Key { path: "identity.separate_by", kind: Kind::Metadata },
+    Key { path: "routes", kind: Kind::Routes },
+    Key { path: "routes.name", kind: Kind::Label },
+    Key { path: "routes.method", kind: Kind::Globs },
+    Key { path: "routes.flow", kind: Kind::SomeOf(FLOW) },
+    Key { path: "routes.listener", kind: Kind::SomeOf(LISTENER) },
+    Key { path: "routes.metadata", kind: Kind::Comparisons },
+    Key { path: "routes.message", kind: Kind::Comparisons },
+    // How a value is compared; the members of `metadata` and `message` are the operator's words.
+    Key { path: "routes.message.equals", kind: Kind::Text },
+    Key { path: "routes.message.prefix", kind: Kind::Text },
+    Key { path: "routes.message.suffix", kind: Kind::Text },
+    Key { path: "routes.message.glob", kind: Kind::Text },
+    Key { path: "routes.message.regex", kind: Kind::Text },
+    Key { path: "routes.message.one_of", kind: Kind::Texts },
+    Key { path: "routes.message.present", kind: Kind::Words(TRUTH) },
+    Key { path: "routes.any", kind: Kind::Conditions },
+    Key { path: "routes.all", kind: Kind::Conditions },
+    Key { path: "routes.not", kind: Kind::Conditions },
+    Key { path: "routes.to", kind: Kind::Pool },
+    Key { path: "routes.drop", kind: Kind::Label },
+    Key { path: "routes.sample", kind: Kind::Share },
+    Key { path: "routes.sample.share", kind: Kind::Share },
+    Key { path: "routes.sample.by", kind: Kind::Fields },
+    Key { path: "routes.mirror", kind: Kind::Pool },
+    Key { path: "routes.mirror.to", kind: Kind::Pool },
+    Key { path: "routes.mirror.share", kind: Kind::Share },
+    Key { path: "routes.mirror.by", kind: Kind::Fields },
+    Key { path: "routes.limit", kind: Kind::Rate },
+    Key { path: "routes.limit.rate", kind: Kind::Rate },
+    amount("routes.limit.burst", Unit::Count, 1, 10_000_000, None),
+    Key { path: "routes.limit.per", kind: Kind::Fields },
+    Key { path: "routes.key", kind: Kind::Fields },
+    Key { path: "routes.malformed", kind: Kind::Words(MALFORMED) },
     Key { path: "limits", kind: Kind::Group },
     amount("limits.memory", Unit::Size, 16 * MIB, TIB, None),
     amount("limits.connections", Unit::Count, 1, 1_000_000, None),
@@ -121,6 +229,16 @@ pub(super) fn names_under(group: &str) -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// What a setting that stood under this group is called now.
+pub(super) fn renamed(group: &str, name: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(under, before, _)| (*under, *before) == (group, name)).map(|(_, _, now)| *now)
+}
+
+/// What to do with a name that is none of a group's and near to none.
+pub(super) fn advice(group: &str) -> Option<&'static str> {
+    (group == "routes").then_some("write it under `message` if it is a field, under `metadata` if it is metadata")
+}
+
 /// The path of the only setting whose last name is this, wherever it stands.
 pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
     let mut found = KEYS.iter().map(|key| key.path).filter(|path| path.rsplit('.').next() == Some(name));
@@ -137,6 +255,24 @@ impl Kind {
             Kind::Backends => "host:port, one or more".to_owned(),
             Kind::Methods => "a list of methods".to_owned(),
             Kind::Method => "/pkg.Service/Method".to_owned(),
+            Kind::Pools => "names, each with backends or settings".to_owned(),
+            Kind::Fields => "field names, one or a list".to_owned(),
+            Kind::Numbers => "names, each with field numbers".to_owned(),
+            Kind::Token => "a token".to_owned(),
+            Kind::Tokens => "tokens, one or a list".to_owned(),
+            Kind::Metadata => "names of metadata, one or a list".to_owned(),
+            Kind::Files => "files, one or a list".to_owned(),
+            Kind::Routes => "a list of routes".to_owned(),
+            Kind::Globs => "methods or globs, one or a list".to_owned(),
+            Kind::SomeOf(words) => format!("{}; one or a list", words.join(", ")),
+            Kind::Comparisons => "names, each with what it is compared with".to_owned(),
+            Kind::Conditions => "conditions".to_owned(),
+            Kind::Label => "a word or a few".to_owned(),
+            Kind::Pool => "the name of a pool".to_owned(),
+            Kind::Share => "0.0001% to 100%".to_owned(),
+            Kind::Rate => "1/h to 10M/s".to_owned(),
+            Kind::Text => "a text".to_owned(),
+            Kind::Texts => "texts, one or a list".to_owned(),
             Kind::Level => "error, warn, info, debug, trace, or off".to_owned(),
             Kind::Words(words) => words.join(", "),
             Kind::Amount(bounds) => bounds.takes(),
@@ -160,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flows_a_relay_may_name_are_all_flows() {
+    fn the_flows_a_method_may_name_are_all_flows() {
         assert_eq!(FLOW.len(), Flow::ALL.len());
         assert!(Flow::ALL.iter().all(|flow| FLOW.contains(&flow.name())));
     }

@@ -1,10 +1,9 @@
 //! Flags that win over the file.
 
-use super::address;
 use super::draft::{self, Draft};
-use super::keys;
 use super::problem::Findings;
 use super::section::word;
+use super::{address, keys, pools};
 
 /// The settings that have flags. They are text: what is wrong in them is told together with everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -34,7 +33,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// Puts the flags over the draft.
-    pub(super) fn apply(&self, draft: &mut Draft, findings: &mut Findings<'_>) {
+    pub(super) fn apply(&self, draft: &mut Draft<'_>, findings: &mut Findings<'_>) {
         let flags = [&self.agents, &self.access_logs, &self.metrics, &self.prometheus, &self.admin];
         for (text, listen) in flags.into_iter().zip(&mut draft.listen) {
             let Some(text) = text else { continue };
@@ -47,7 +46,7 @@ impl Overrides {
         }
         if let Some(text) = &self.to {
             findings.remember("to", "--to", None);
-            draft.endpoints = draft::backends_of_flag(text, findings);
+            draft.pools.default.settings.endpoints = pools::backends_of_flag(text, findings);
         }
         if let Some(text) = &self.reply {
             match word(text.trim(), keys::REPLY) {

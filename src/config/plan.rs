@@ -1,15 +1,18 @@
 //! What will run: every setting resolved and known to go together with the others.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::unit::show_size;
+use crate::listener::identity::Identity;
 use crate::pool::Policy;
-use crate::route::RelayMethod;
+use crate::route::Routes;
+use crate::route::schema::Schema;
 use crate::{listener, pool};
 
 /// Everything the gateway is started with. Made by [`super::load`] and [`Plan::from_flags`] only, which give none that is unsound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The ports for agents; at least one, no two alike.
     pub listeners: Vec<listener::Settings>,
@@ -17,12 +20,16 @@ pub struct Plan {
     pub limits: listener::Limits,
     /// When a call is answered.
     pub reply: listener::Reply,
-    /// Where messages go.
-    pub pool: pool::Settings,
+    /// Where messages go; at least one pool. What no rule is for goes to the first.
+    pub pools: Vec<pool::Settings>,
+    /// What is done with each method's messages.
+    pub routes: Arc<Routes>,
+    /// What is known of messages: names of fields, for whoever asks about routes.
+    pub schema: Schema,
+    /// Who may call, and what keeps callers apart.
+    pub identity: Identity,
     /// The budget: bytes that messages may take in memory, all together.
     pub memory_bytes: usize,
-    /// Methods relayed whole besides those of the catalogue.
-    pub relay: Vec<RelayMethod>,
     /// Where Prometheus scrapes, if anywhere.
     pub prometheus: Option<SocketAddr>,
     /// Where the admin page is, if anywhere.
@@ -58,6 +65,8 @@ pub enum LogFormat {
 
 /// Backends named in the banner; of more, the number is told.
 const BACKENDS_SHOWN: usize = 6;
+/// Pools named in the summary; of more, the number is told.
+const POOLS_SHOWN: usize = 6;
 
 impl Default for Log {
     fn default() -> Self {
@@ -66,7 +75,7 @@ impl Default for Log {
 }
 
 impl Plan {
-    /// The lines a start prints: ports and their flows, backends, budget. Fewer than ten.
+    /// The lines a start prints: ports and their flows, pools and their backends, budget. With one pool fewer than ten.
     pub fn describe(&self) -> Vec<String> {
         let port =
             |name: &str, address: SocketAddr, what: &str| format!("{name:<12} {:<21} {what}", address.to_string());
@@ -80,23 +89,7 @@ impl Plan {
             .collect();
         lines.extend(self.prometheus.map(|address| port("prometheus", address, "/metrics /ready /live")));
         lines.extend(self.admin.map(|address| port("admin", address, "/snapshot /ready /live")));
-        let endpoints = &self.pool.endpoints;
-        let shown: Vec<String> = endpoints.iter().take(BACKENDS_SHOWN).map(ToString::to_string).collect();
-        let more = match endpoints.len().saturating_sub(BACKENDS_SHOWN) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let balance = match self.pool.balance {
-            Policy::LeastLoad => "least_load",
-            Policy::RoundRobin => "round_robin",
-            Policy::Hash => "hash",
-        };
-        lines.push(format!(
-            "{:<12} {} by {balance}: {}{more}",
-            "pool",
-            count(endpoints.len(), "backend"),
-            shown.join(", ")
-        ));
+        lines.extend(self.pools.iter().enumerate().map(|(at, pool)| describe_pool(at, pool)));
         lines.push(format!(
             "{:<12} {} for messages of up to {}, {}",
             "memory",
@@ -113,16 +106,36 @@ impl Plan {
 
     /// One line for `check`: `3 listeners, 1 pool (3 backends), 256MiB of memory`.
     pub fn summary(&self) -> String {
-        let mut summary = format!(
-            "{}, 1 pool ({}), {} of memory",
-            count(self.listeners.len(), "listener"),
-            count(self.pool.endpoints.len(), "backend"),
-            show_size(self.memory_bytes),
-        );
-        if !self.relay.is_empty() {
-            summary.push_str(&format!(", {} relayed besides", count(self.relay.len(), "method")));
-        }
-        summary
+        let pools = match self.pools.as_slice() {
+            [pool] => format!("1 pool ({})", count(pool.endpoints.len(), "backend")),
+            pools => {
+                let each = |pool: &pool::Settings| format!("{} {}", pool.name, count(pool.endpoints.len(), "backend"));
+                let shown: Vec<String> = pools.iter().take(POOLS_SHOWN).map(each).collect();
+                format!("{} ({}{})", count(pools.len(), "pool"), shown.join(", "), and_more(pools.len(), POOLS_SHOWN))
+            }
+        };
+        format!("{}, {pools}, {} of memory", count(self.listeners.len(), "listener"), show_size(self.memory_bytes))
+    }
+}
+
+/// `pool         2 backends by hash: a:1, b:1`; the second of several is `pool tail`.
+fn describe_pool(at: usize, pool: &pool::Settings) -> String {
+    let balance = match pool.balance {
+        Policy::LeastLoad => "least_load",
+        Policy::RoundRobin => "round_robin",
+        Policy::Hash => "hash",
+    };
+    let shown: Vec<String> = pool.endpoints.iter().take(BACKENDS_SHOWN).map(ToString::to_string).collect();
+    let more = and_more(pool.endpoints.len(), BACKENDS_SHOWN);
+    let name = if at == 0 && pool.name == "default" { "pool".to_owned() } else { format!("pool {}", pool.name) };
+    let backends = count(pool.endpoints.len(), "backend");
+    format!("{name:<12} {backends} by {balance}: {}{more}", shown.join(", "))
+}
+
+fn and_more(number: usize, shown: usize) -> String {
+    match number.saturating_sub(shown) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     }
 }
 

@@ -3,8 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
+use std::path::Path;
 
 use serde_saphyr::Location;
+
+use super::secrets::Hidden;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -53,6 +56,8 @@ pub(super) struct Findings<'a> {
     problems: Vec<Problem>,
     /// Where each setting that was written came from, for what is found when settings are looked at together.
     origins: HashMap<String, Origin>,
+    /// What no problem may show.
+    hidden: Hidden,
     /// Settings in which something was wrong: their value is the default, which nobody should be blamed for.
     wrong: HashSet<String>,
 }
@@ -86,12 +91,24 @@ impl Mistake {
 
 impl<'a> Findings<'a> {
     pub fn new(source: &'a str, text: &'a str) -> Self {
-        Self { source, text, problems: Vec::new(), origins: HashMap::new(), wrong: HashSet::new() }
+        Self {
+            source,
+            text,
+            problems: Vec::new(),
+            origins: HashMap::new(),
+            hidden: Hidden::default(),
+            wrong: HashSet::new(),
+        }
     }
 
     /// Whether there is a file at all.
     pub fn has_source(&self) -> bool {
         !self.source.is_empty()
+    }
+
+    /// Where the file lies, for files that it names.
+    pub fn directory(&self) -> Option<&'a Path> {
+        Path::new(self.source).parent().filter(|directory| !directory.as_os_str().is_empty())
     }
 
     /// Keeps where a setting was written.
@@ -116,6 +133,23 @@ impl<'a> Findings<'a> {
         self.add(Severity::Error, at, &key, mistake);
     }
 
+    /// An error in a setting that may not have been written: then its group is shown, or what that stands under.
+    pub fn error_within(&mut self, path: &str, mistake: Mistake) {
+        let at = self.place_within(path);
+        self.error(at, path, mistake);
+    }
+
+    /// A warning about a setting that may not have been written.
+    pub fn warn_within(&mut self, path: &str, mistake: Mistake) {
+        let at = self.place_within(path);
+        self.add(Severity::Warning, at, path, mistake);
+    }
+
+    fn place_within(&self, path: &str) -> Option<Place> {
+        let ends = path.rmatch_indices(['.', '[']).map(|(end, _)| end);
+        std::iter::once(path.len()).chain(ends).find_map(|end| self.origin(&path[..end]).1)
+    }
+
     /// A warning about a setting read before.
     pub fn warn_of(&mut self, path: &str, mistake: Mistake) {
         let (key, at) = self.origin(path);
@@ -125,6 +159,31 @@ impl<'a> Findings<'a> {
     pub fn error(&mut self, at: Option<Place>, key: &str, mistake: Mistake) {
         self.wrong.insert(key.to_owned());
         self.add(Severity::Error, at, key, mistake);
+    }
+
+    /// Never shows what is written at a node.
+    pub fn hide(&mut self, location: Location) {
+        let Some(place) = self.place(location) else { return };
+        // Anchors and tags stand in front of their node's place.
+        match self.line(place.line) {
+            Some(line) if line.contains(['&', '!']) => self.hide_line(place.line),
+            _ => self.hidden.add_place(place),
+        }
+        // The width counts what stands on further lines, too.
+        let last = place.line + self.written(location).map_or(0, |text| text.lines().count().saturating_sub(1));
+        for line in place.line + 1..=last {
+            self.hide_line(line);
+        }
+    }
+
+    /// Never shows a line.
+    pub fn hide_line(&mut self, line: usize) {
+        self.hidden.add_place(Place { line, column: 1, width: usize::MAX });
+    }
+
+    /// Never shows a value.
+    pub fn hide_value(&mut self, value: &str) {
+        self.hidden.add_value(value);
     }
 
     /// The place of a YAML node.
@@ -147,11 +206,16 @@ impl<'a> Findings<'a> {
         Some(Place { column: whole.column + quote + before, width: part.max(1), ..whole })
     }
 
-    /// The variables named in what was written at a node, for messages about values that came out of them.
-    pub fn variable(&self, location: Location) -> Option<&'a str> {
+    /// The text of a node.
+    fn written(&self, location: Location) -> Option<&'a str> {
         let (start, length) = (location.span().byte_offset()?, location.span().byte_len()?);
         let start = usize::try_from(start).ok()?;
-        let written = self.text.get(start..start.checked_add(usize::try_from(length).ok()?)?)?;
+        self.text.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+    }
+
+    /// The variables named in what was written at a node, for messages about values that came out of them.
+    pub fn variable(&self, location: Location) -> Option<&'a str> {
+        let written = self.written(location)?;
         let name = &written[written.find("${")? + 2..];
         let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
         Some(&name[..end]).filter(|name| !name.is_empty())
@@ -165,6 +229,7 @@ impl<'a> Findings<'a> {
 
     /// Everything found, in the order of the file, what has no place last.
     pub fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.iter_mut().for_each(|problem| self.hidden.redact(problem));
         self.problems.sort_by_key(|problem| (problem.at.is_none(), problem.at));
         self.problems
     }

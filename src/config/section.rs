@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_saphyr::Location;
+use serde_saphyr::{Location, Spanned};
 
 use super::file::{Members, Node, Shape};
 use super::keys;
@@ -33,9 +33,10 @@ impl<'a> Section<'a> {
         Self::open(Some(tree), "", String::new(), findings)
     }
 
-    /// An item of a list.
-    pub fn item(node: &'a Node, path: &'static str, index: usize, findings: &mut Findings<'_>) -> Self {
-        Self::open(Some(node), path, format!("{path}[{index}]"), findings)
+    /// A group that stands elsewhere than the table says, such as an item of a list: `path` is the table's, `shown` what
+    /// messages call it.
+    pub fn of(node: &'a Node, path: &'static str, shown: String, findings: &mut Findings<'_>) -> Self {
+        Self::open(Some(node), path, shown, findings)
     }
 
     /// The group of this name; empty when it was not written.
@@ -49,6 +50,35 @@ impl<'a> Section<'a> {
         self.members?.iter().find(|(key, _)| key.value == name).map(|(_, node)| node)
     }
 
+    /// The members of a mapping whose keys are the operator's own words.
+    pub fn members_of(&self, name: &str, findings: &mut Findings<'_>) -> &'a [(Spanned<String>, Node)] {
+        let Some(node) = self.node(name) else { return &[] };
+        match &node.value {
+            Shape::Map(members) => return members,
+            Shape::Nothing => {}
+            Shape::Scalar(_) | Shape::List(_) => {
+                let mistake =
+                    Mistake::new("takes names, each with its value", format!("write `{name}: {{ name: ... }}`"));
+                findings.error(findings.place(node.referenced), &self.key(name), mistake);
+            }
+        }
+        &[]
+    }
+
+    /// The items of a list; a value that is none is a list of one.
+    pub fn items(&self, name: &str) -> &'a [Node] {
+        match self.node(name).map(|node| (node, &node.value)) {
+            None | Some((_, Shape::Nothing)) => &[],
+            Some((_, Shape::List(items))) => items,
+            Some((node, _)) => std::slice::from_ref(node),
+        }
+    }
+
+    /// Whether it has a member of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.node(name).is_some()
+    }
+
     /// The path of a member as messages say it.
     pub fn key(&self, name: &str) -> String {
         if self.shown.is_empty() { name.to_owned() } else { format!("{}.{name}", self.shown) }
@@ -56,7 +86,7 @@ impl<'a> Section<'a> {
 
     /// An amount within the bounds of the table.
     pub fn amount(&self, name: &str, default: u64, findings: &mut Findings<'_>) -> u64 {
-        let bounds = keys::bounds(self.table_path(name)).expect("draft.rs reads amounts that the table has");
+        let bounds = keys::bounds(self.table_path(name)).expect("the table has the amounts that are read");
         self.read(name, findings, |text| bounds.read(text)).unwrap_or(default)
     }
 
@@ -78,9 +108,17 @@ impl<'a> Section<'a> {
 
     /// A time, or `off`.
     pub fn time_or_off(&self, name: &str, default: Option<Duration>, findings: &mut Findings<'_>) -> Option<Duration> {
-        let bounds = keys::bounds(self.table_path(name)).expect("draft.rs reads amounts that the table has");
+        let bounds = keys::bounds(self.table_path(name)).expect("the table has the amounts that are read");
         let read = |text: &str| if text == "off" { Ok(None) } else { bounds.read(text).map(Some) };
         self.read(name, findings, read).map_or(default, |nanos| nanos.map(Duration::from_nanos))
+    }
+
+    /// A size, or `off`.
+    pub fn size_or_off(&self, name: &str, default: Option<usize>, findings: &mut Findings<'_>) -> Option<usize> {
+        let bounds = keys::bounds(self.table_path(name)).expect("the table has the amounts that are read");
+        let read = |text: &str| if text == "off" { Ok(None) } else { bounds.read(text).map(Some) };
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.read(name, findings, read).map_or(default, |bytes| bytes.map(size))
     }
 
     /// One of the words; gives its number.
@@ -127,6 +165,9 @@ impl<'a> Section<'a> {
                 None
             }
         };
+        if let Some(node) = node {
+            findings.remember(&shown, &shown, findings.place(node.referenced));
+        }
         let section = Self { path, shown, members };
         section.note_unknown(findings);
         section
@@ -138,13 +179,17 @@ impl<'a> Section<'a> {
             if keys::names_under(self.path).any(|known| known == name) {
                 continue;
             }
-            let mend = match (nearest(name, keys::names_under(self.path)), keys::elsewhere(name)) {
-                (_, Some(path)) => format!("it is `{path}`: write it there"),
-                (Some(known), None) => format!("did you mean `{known}`?"),
-                (None, None) => {
-                    let known: Vec<_> = keys::names_under(self.path).collect();
-                    format!("remove it, or write one of {}", known.join(", "))
-                }
+            let mend = match (keys::renamed(self.path, name), keys::elsewhere(name)) {
+                (Some(now), _) => format!("it is `{now}:` now"),
+                (None, Some(path)) => format!("it is `{path}`: write it there"),
+                (None, None) => match nearest(name, keys::names_under(self.path)) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => {
+                        let known: Vec<_> = keys::names_under(self.path).collect();
+                        let first = keys::advice(self.path).unwrap_or("remove it");
+                        format!("{first}, or write one of {}", known.join(", "))
+                    }
+                },
             };
             findings.error(
                 findings.place(key.referenced),
@@ -164,7 +209,7 @@ impl<'a> Section<'a> {
             .iter()
             .map(|key| key.path)
             .find(|path| is_it(path))
-            .expect("draft.rs reads settings that the table has")
+            .expect("the table has the settings that are read")
     }
 }
 

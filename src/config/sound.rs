@@ -4,19 +4,31 @@ use std::net::SocketAddr;
 
 use super::address;
 use super::plan::Plan;
+use super::pools::PoolPaths;
 use super::problem::{Findings, Mistake};
 use super::unit::{show_size, show_time};
-use crate::pool::Policy;
+use crate::pool::{self, Policy};
 
 /// Messages of the largest size the budget must hold at once: one arriving, one cut apart, one waiting, one in flight.
 const MESSAGES_IN_MEMORY_MIN: usize = 4;
 
-/// Looks at everything together.
-pub(super) fn check(plan: &Plan, findings: &mut Findings<'_>) {
+/// Looks at everything together; `paths` says where the operator wrote about each pool.
+pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
-    backends(plan, findings);
+    for (pool, paths) in plan.pools.iter().zip(paths) {
+        let at = At { plan, pool, paths };
+        at.backends(findings);
+        at.memory(findings);
+        at.times(findings);
+    }
     memory(plan, findings);
-    times(plan, findings);
+}
+
+/// One pool among everything else.
+struct At<'a> {
+    plan: &'a Plan,
+    pool: &'a pool::Settings,
+    paths: &'a PoolPaths,
 }
 
 fn listeners(plan: &Plan, findings: &mut Findings<'_>) {
@@ -54,124 +66,145 @@ fn listeners(plan: &Plan, findings: &mut Findings<'_>) {
     }
 }
 
-fn backends(plan: &Plan, findings: &mut Findings<'_>) {
-    let endpoints = &plan.pool.endpoints;
-    if endpoints.is_empty() && findings.fine(&["to", "pool.endpoints", "pool", "--to"]) {
-        let mend = if findings.has_source() {
-            "write `to: [collector-a:11800, collector-b:11800]`, or run with --to collector-a:11800"
-        } else {
-            "add --to collector-a:11800,collector-b:11800"
+impl At<'_> {
+    /// The path of one of the pool's settings.
+    fn path(&self, name: &str) -> String {
+        format!("{}.{name}", self.paths.settings)
+    }
+
+    fn backends(&self, findings: &mut Findings<'_>) {
+        let endpoints = &self.pool.endpoints;
+        if endpoints.is_empty() {
+            self.no_backend(findings);
+        }
+        for listener in &self.plan.listeners {
+            if let Some(backend) = endpoints.iter().find(|backend| address::is_self(listener.address, backend)) {
+                let port = findings.origin(&format!("listen.{}", listener.name)).0;
+                let mistake = Mistake::new(
+                    format!("{backend} is this gateway itself ({port} is {})", listener.address),
+                    "name the collector's own address, or listen on another port",
+                );
+                findings.error_in(&self.paths.backends, mistake);
+            }
+        }
+        if self.pool.balance == Policy::Hash && endpoints.len() == 1 {
+            let mend = "add backends, or leave balance at least_load";
+            let mistake = Mistake::new("hash has nothing to choose from: there is one backend", mend);
+            findings.warn_of(&self.path("balance"), mistake);
+        }
+    }
+
+    fn no_backend(&self, findings: &mut Findings<'_>) {
+        let PoolPaths { settings, backends } = self.paths;
+        let is_default = settings == "pool";
+        if !findings.fine(&[backends, settings]) || (is_default && !findings.fine(&["pool.endpoints", "--to"])) {
+            return;
+        }
+        let mend = match (is_default, findings.has_source()) {
+            (true, true) => "write `to: [collector-a:11800, collector-b:11800]`, or run with --to collector-a:11800",
+            (true, false) => "add --to collector-a:11800,collector-b:11800",
+            (false, _) => "write `endpoints: [collector-a:11800, collector-b:11800]`",
         };
-        if !findings.has_source() {
+        if is_default && !findings.has_source() {
             findings.remember("to", "--to", None);
         }
-        findings.error_in("to", Mistake::new("there is no backend to send to", mend));
+        findings.error_in(backends, Mistake::new("there is no backend to send to", mend));
     }
-    for listener in &plan.listeners {
-        if let Some(backend) = endpoints.iter().find(|backend| address::is_self(listener.address, backend)) {
-            let port = findings.origin(&format!("listen.{}", listener.name)).0;
-            let mistake = Mistake::new(
-                format!("{backend} is this gateway itself ({port} is {})", listener.address),
-                "name the collector's own address, or listen on another port",
-            );
-            findings.error_in("to", mistake);
+
+    fn memory(&self, findings: &mut Findings<'_>) {
+        let (memory, message) = (self.plan.memory_bytes, self.plan.limits.message_bytes_max);
+        let (in_flight, trip) = (self.pool.in_flight_bytes_max, self.pool.trip.bytes_max);
+        let [memory_said, message_said, in_flight_said, trip_said] = [memory, message, in_flight, trip].map(show_size);
+        let (in_flight_path, trip_path) = (self.path("in_flight"), self.path("trip.bytes"));
+        if in_flight < trip {
+            Conflict {
+                low: (&in_flight_path, format!("{in_flight_said} is less than one trip, {trip_path}, {trip_said}")),
+                high: (&trip_path, format!("{trip_said} is more than {in_flight_path}, {in_flight_said}, lets out")),
+                mend: format!("raise {in_flight_path} to {trip_said} or more, or lower {trip_path}"),
+            }
+            .error(findings);
+        }
+        if in_flight < message {
+            let less = format!("{in_flight_said} is less than one message, limits.message, {message_said}");
+            let more = format!("{message_said} is more than {in_flight_path}, {in_flight_said}, lets out");
+            Conflict {
+                low: (&in_flight_path, less),
+                high: ("limits.message", more),
+                mend: format!("raise {in_flight_path} to {message_said} or more, or lower limits.message"),
+            }
+            .error(findings);
+        }
+        if in_flight > memory {
+            let less = format!("{memory_said} is less than {in_flight_path}, {in_flight_said}, could ever hold");
+            let more = format!("{in_flight_said} cannot be reached: limits.memory is {memory_said}");
+            Conflict {
+                low: ("limits.memory", less),
+                high: (&in_flight_path, more),
+                mend: format!("set {in_flight_path} to {memory_said} or less"),
+            }
+            .warning(findings);
         }
     }
-    if plan.pool.balance == Policy::Hash && endpoints.len() == 1 {
-        let mend = "add backends, or leave balance at least_load";
-        findings.warn_of("pool.balance", Mistake::new("hash has nothing to choose from: there is one backend", mend));
+
+    fn times(&self, findings: &mut Findings<'_>) {
+        let (trip, drain) = (&self.pool.trip, self.plan.drain_deadline);
+        let shown = [self.pool.linger, trip.age_max, trip.answer_deadline, trip.hard_deadline, drain];
+        let [linger, age, answer, hard, drain_said] = shown.map(show_time);
+        let [linger_path, age_path] = [self.path("linger"), self.path("trip.age")];
+        let [answer_path, hard_path] = [self.path("trip.answer_deadline"), self.path("trip.hard_deadline")];
+        if trip.hard_deadline < trip.answer_deadline {
+            Conflict {
+                low: (&hard_path, format!("{hard} is before {answer_path}, {answer}")),
+                high: (&answer_path, format!("{answer} is after {hard_path}, {hard}")),
+                mend: format!("raise hard_deadline to {answer} or more, or lower answer_deadline"),
+            }
+            .error(findings);
+        }
+        if self.pool.linger > trip.age_max {
+            Conflict {
+                low: (&age_path, format!("{age} is shorter than {linger_path}, {linger}")),
+                high: (&linger_path, format!("{linger} is longer than a trip, {age_path}, {age}")),
+                mend: format!("set {linger_path} to {age} or less"),
+            }
+            .error(findings);
+        }
+        if drain < trip.answer_deadline {
+            let why = "a stop may give up answers that would have come";
+            Conflict {
+                low: ("drain_deadline", format!("{drain_said} is before {answer_path}, {answer}: {why}")),
+                high: (&answer_path, format!("{answer} is after drain_deadline, {drain_said}: {why}")),
+                mend: format!("raise drain_deadline to {answer} or more"),
+            }
+            .warning(findings);
+        }
     }
 }
 
 fn memory(plan: &Plan, findings: &mut Findings<'_>) {
     let (memory, message) = (plan.memory_bytes, plan.limits.message_bytes_max);
-    let (in_flight, trip) = (plan.pool.in_flight_bytes_max, plan.pool.trip.bytes_max);
+    let [memory_said, message_said] = [memory, message].map(show_size);
     let least = message.saturating_mul(MESSAGES_IN_MEMORY_MIN);
-    let [memory_said, message_said, in_flight_said, trip_said] = [memory, message, in_flight, trip].map(show_size);
     if memory < least {
+        let less =
+            format!("{memory_said} is less than {MESSAGES_IN_MEMORY_MIN} messages of limits.message, {message_said}");
+        let more = format!("{message_said} is more than a quarter of limits.memory, {memory_said}");
         Conflict {
-            low: (
-                "limits.memory",
-                format!(
-                    "{memory_said} is less than {MESSAGES_IN_MEMORY_MIN} messages of limits.message, {message_said}"
-                ),
-            ),
-            high: ("limits.message", format!("{message_said} is more than a quarter of limits.memory, {memory_said}")),
+            low: ("limits.memory", less),
+            high: ("limits.message", more),
             mend: format!("raise limits.memory to {} or more, or lower limits.message", show_size(least)),
         }
         .error(findings);
     }
-    if in_flight < trip {
-        Conflict {
-            low: ("pool.in_flight", format!("{in_flight_said} is less than one trip, pool.trip.bytes, {trip_said}")),
-            high: ("pool.trip.bytes", format!("{trip_said} is more than pool.in_flight, {in_flight_said}, lets out")),
-            mend: format!("raise pool.in_flight to {trip_said} or more, or lower pool.trip.bytes"),
-        }
-        .error(findings);
-    }
-    if in_flight < message {
-        Conflict {
-            low: (
-                "pool.in_flight",
-                format!("{in_flight_said} is less than one message, limits.message, {message_said}"),
-            ),
-            high: ("limits.message", format!("{message_said} is more than pool.in_flight, {in_flight_said}, lets out")),
-            mend: format!("raise pool.in_flight to {message_said} or more, or lower limits.message"),
-        }
-        .error(findings);
-    }
-    if in_flight > memory {
-        Conflict {
-            low: (
-                "limits.memory",
-                format!("{memory_said} is less than pool.in_flight, {in_flight_said}, could ever hold"),
-            ),
-            high: ("pool.in_flight", format!("{in_flight_said} cannot be reached: limits.memory is {memory_said}")),
-            mend: format!("set pool.in_flight to {memory_said} or less"),
-        }
-        .warning(findings);
-    }
-}
-
-fn times(plan: &Plan, findings: &mut Findings<'_>) {
-    let trip = &plan.pool.trip;
-    let shown = [plan.pool.linger, trip.age_max, trip.answer_deadline, trip.hard_deadline, plan.drain_deadline];
-    let [linger, age, answer, hard, drain] = shown.map(show_time);
-    if trip.hard_deadline < trip.answer_deadline {
-        Conflict {
-            low: ("pool.trip.hard_deadline", format!("{hard} is before pool.trip.answer_deadline, {answer}")),
-            high: ("pool.trip.answer_deadline", format!("{answer} is after pool.trip.hard_deadline, {hard}")),
-            mend: format!("raise hard_deadline to {answer} or more, or lower answer_deadline"),
-        }
-        .error(findings);
-    }
-    if plan.pool.linger > trip.age_max {
-        Conflict {
-            low: ("pool.trip.age", format!("{age} is shorter than pool.linger, {linger}")),
-            high: ("pool.linger", format!("{linger} is longer than a trip, pool.trip.age, {age}")),
-            mend: format!("set pool.linger to {age} or less"),
-        }
-        .error(findings);
-    }
-    if plan.drain_deadline < trip.answer_deadline {
-        let why = "a stop may give up answers that would have come";
-        Conflict {
-            low: ("drain_deadline", format!("{drain} is before pool.trip.answer_deadline, {answer}: {why}")),
-            high: ("pool.trip.answer_deadline", format!("{answer} is after drain_deadline, {drain}: {why}")),
-            mend: format!("raise drain_deadline to {answer} or more"),
-        }
-        .warning(findings);
-    }
 }
 
 /// Two settings that do not go together: what is said of the one that is too low, and of the one that is too high.
-struct Conflict {
-    low: (&'static str, String),
-    high: (&'static str, String),
+struct Conflict<'a> {
+    low: (&'a str, String),
+    high: (&'a str, String),
     mend: String,
 }
 
-impl Conflict {
+impl<'a> Conflict<'a> {
     fn error(self, findings: &mut Findings<'_>) {
         if let Some((path, mistake)) = self.blame(findings) {
             findings.error_in(path, mistake);
@@ -185,7 +218,7 @@ impl Conflict {
     }
 
     /// The one that was written is to blame, the low one of two; `None` when one is wrong in itself and its value not known.
-    fn blame(self, findings: &Findings<'_>) -> Option<(&'static str, Mistake)> {
+    fn blame(self, findings: &Findings<'_>) -> Option<(&'a str, Mistake)> {
         let written = |path: &str| findings.origin(path).1.is_some();
         if !findings.fine(&[self.low.0, self.high.0]) {
             return None;

@@ -25,7 +25,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 pub struct Reporter {
     threads: Vec<Arc<Thread>>,
     listeners: Vec<Settings>,
-    backends: Arc<Backends>,
+    pools: Vec<Arc<Backends>>,
     budget: Arc<Budget>,
     register: Arc<Register>,
     started: Instant,
@@ -44,11 +44,11 @@ impl Reporter {
         Arc::new(Self {
             threads,
             listeners: parts.shared.listeners.clone(),
-            backends: Arc::clone(&parts.backends),
+            pools: parts.pools.clone(),
             budget: Arc::clone(&parts.shared.budget),
             register: Arc::clone(&parts.shared.register),
             started: Instant::now(),
-            rates: Mutex::new(vec![Rate::default(); parts.backends.all().len()]),
+            rates: Mutex::new(vec![Rate::default(); parts.pools.iter().map(|pool| pool.all().len()).sum()]),
         })
     }
 
@@ -66,9 +66,9 @@ impl Reporter {
         totals
     }
 
-    /// Every backend's figures.
+    /// Every backend's figures, pool by pool.
     pub fn backends(&self) -> Vec<BackendFigures> {
-        self.backends.all().iter().map(|backend| backend.figures()).collect()
+        self.pools.iter().flat_map(|pool| pool.all()).map(|backend| backend.figures()).collect()
     }
 
     /// Measures rates and refreshes gauges for ever.
@@ -88,8 +88,8 @@ impl Reporter {
 
     fn sample(&self, elapsed: Duration) {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        for (rate, backend) in rates.iter_mut().zip(self.backends.all()) {
-            let written = backend.figures().written_messages;
+        for (rate, backend) in rates.iter_mut().zip(self.backends()) {
+            let written = backend.written_messages;
             let seconds = elapsed.as_secs_f64().max(0.001);
             *rate = Rate { written, per_second: (written - rate.written) as f64 / seconds };
         }
@@ -154,21 +154,14 @@ impl Reporter {
 
     fn backend_figures(&self, reports: &[Report]) -> Vec<snapshot::Backend> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let written_per_second: f64 = rates.iter().map(|rate| rate.per_second).sum();
-        let figures = |(at, figures): (usize, BackendFigures)| snapshot::Backend {
-            pool: self.backends.settings().name.clone(),
-            name: figures.name,
-            state: figures.state.to_owned(),
-            messages: figures.delivered_messages,
-            bytes: figures.delivered_bytes,
-            share: if written_per_second > 0.0 { rates[at].per_second / written_per_second } else { 0.0 },
-            messages_per_second: rates[at].per_second,
-            in_flight_bytes: figures.in_flight_bytes,
-            in_flight_messages: figures.in_flight_messages,
-            waiting_messages: reports.iter().filter_map(|report| report.waiting_messages.get(at)).sum(),
-            answer_ms: figures.answer_micros as f64 / 1000.0,
-        };
-        self.backends().into_iter().enumerate().map(figures).collect()
+        let mut rates = rates.as_slice();
+        let mut figures = Vec::new();
+        for (number, pool) in self.pools.iter().enumerate() {
+            let (of_pool, others) = rates.split_at(pool.all().len());
+            rates = others;
+            figures.extend(pool_figures(number, pool, of_pool, reports));
+        }
+        figures
     }
 
     fn lanes(&self, reports: &[Report]) -> Vec<snapshot::Lane> {
@@ -186,4 +179,33 @@ impl Reporter {
         };
         reports.iter().enumerate().flat_map(of_worker).collect()
     }
+}
+
+fn pool_figures<'a>(
+    number: usize,
+    pool: &'a Backends,
+    rates: &'a [Rate],
+    reports: &'a [Report],
+) -> impl Iterator<Item = snapshot::Backend> + 'a {
+    let written_per_second: f64 = rates.iter().map(|rate| rate.per_second).sum();
+    let waiting = move |at: usize| {
+        let of_worker =
+            |report: &Report| report.waiting_messages.get(number).and_then(|waiting| waiting.get(at)).copied();
+        reports.iter().filter_map(of_worker).sum()
+    };
+    pool.all().iter().map(|backend| backend.figures()).zip(rates).enumerate().map(move |(at, (figures, rate))| {
+        snapshot::Backend {
+            pool: pool.settings().name.clone(),
+            name: figures.name,
+            state: figures.state.to_owned(),
+            messages: figures.delivered_messages,
+            bytes: figures.delivered_bytes,
+            share: if written_per_second > 0.0 { rate.per_second / written_per_second } else { 0.0 },
+            messages_per_second: rate.per_second,
+            in_flight_bytes: figures.in_flight_bytes,
+            in_flight_messages: figures.in_flight_messages,
+            waiting_messages: waiting(at),
+            answer_ms: figures.answer_micros as f64 / 1000.0,
+        }
+    })
 }

@@ -26,7 +26,8 @@ const AUDIT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Parts {
     pub shared: Shared,
-    pub backends: Arc<Backends>,
+    /// Of every pool, in the order of the plan.
+    pub pools: Vec<Arc<Backends>>,
     pub workers: usize,
 }
 
@@ -51,8 +52,8 @@ enum Command {
 #[derive(Debug, Default)]
 pub struct Report {
     pub totals: Totals,
-    /// By backend.
-    pub waiting_messages: Vec<u64>,
+    /// By pool, and there by backend.
+    pub waiting_messages: Vec<Vec<u64>>,
     /// With the backend's name.
     pub lanes: Vec<(String, LaneFigures)>,
 }
@@ -67,7 +68,8 @@ impl Thread {
     pub fn start(number: usize, parts: Parts) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let linger = parts.backends.settings().linger;
+        // A worker naps for all its pools, so the most impatient one decides.
+        let linger = parts.pools.iter().map(|pool| pool.settings().linger).min().unwrap_or_default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || pace::nap(linger))
@@ -116,13 +118,9 @@ impl Thread {
 /// The life of a worker.
 async fn run(number: usize, parts: Parts, mut inbox: mpsc::UnboundedReceiver<Command>, open: Arc<AtomicUsize>) {
     let books = Books::new();
-    let Parts { shared, backends, workers } = parts;
-    let pool = Pool::new(&backends, workers, &books);
-    spawn_local(Rc::clone(&pool).run());
-    for member in (0..backends.all().len()).filter(|member| member % workers == number) {
-        spawn_local(probe::run(Arc::clone(&backends), member));
-    }
-    let worker = Worker::new(shared, pool, books);
+    let Parts { shared, pools, workers } = parts;
+    let pools: Vec<Rc<Pool>> = pools.iter().map(|backends| start_pool(number, backends, workers, &books)).collect();
+    let worker = Worker::new(shared, pools, books, Books::of_copies());
     let mut audit = tokio::time::interval(AUDIT);
     loop {
         let command = tokio::select! {
@@ -139,24 +137,34 @@ async fn run(number: usize, parts: Parts, mut inbox: mpsc::UnboundedReceiver<Com
             Some(Command::Report(answer)) => {
                 let _ = answer.send(Report {
                     totals: worker.books.totals(),
-                    waiting_messages: worker.pool.waiting_messages(),
-                    lanes: worker.pool.lanes(),
+                    waiting_messages: worker.pools.iter().map(|pool| pool.waiting_messages()).collect(),
+                    lanes: worker.pools.iter().flat_map(|pool| pool.lanes()).collect(),
                 });
             }
             Some(Command::CloseCalls) => {
                 worker.closing.close();
-                worker.pool.drain();
+                worker.pools.iter().for_each(|pool| pool.drain());
             }
             Some(Command::Stop(answer)) => {
                 check_books(&worker);
                 worker.books.shut_down();
-                worker.pool.give_up_waiting(LostReason::Shutdown);
+                worker.pools.iter().for_each(|pool| pool.give_up_waiting(LostReason::Shutdown));
                 let _ = answer.send(worker.books.at_end());
                 return;
             }
             None => return,
         }
     }
+}
+
+/// One worker's view of a pool, with its share of the probing.
+fn start_pool(number: usize, backends: &Arc<Backends>, workers: usize, books: &Rc<Books>) -> Rc<Pool> {
+    let pool = Pool::new(backends, workers, books);
+    spawn_local(Rc::clone(&pool).run());
+    for member in (0..backends.all().len()).filter(|member| member % workers == number) {
+        spawn_local(probe::run(Arc::clone(backends), member));
+    }
+    pool
 }
 
 async fn serve(arrival: Arrival, worker: Rc<Worker>, open: Arc<AtomicUsize>) {
@@ -178,7 +186,8 @@ async fn serve(arrival: Arrival, worker: Rc<Worker>, open: Arc<AtomicUsize>) {
 /// Holds the books against a count of their own kind: what calls and channels really hold.
 fn check_books(worker: &Worker) {
     let totals = worker.books.totals();
-    let held = worker.pool.held_messages() + worker.relayed.get();
+    let in_pools: u64 = worker.pools.iter().map(|pool| pool.held_messages()).sum();
+    let held = (in_pools + worker.held_by_calls.get()).saturating_sub(worker.mirror_books.totals().held);
     if !totals.is_conserved() || totals.held != held {
         metrics::conservation_violations().increment(1);
         tracing::error!(?totals, counted = held, "the books do not agree with what is held: this is a defect");

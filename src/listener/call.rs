@@ -2,20 +2,21 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, header};
 
 use crate::metrics::BadInput;
-use crate::pool::Policy;
-use crate::route::contract::Contract;
-use crate::route::sorter::{Sorter, Source};
+use crate::route::contract::Split;
+use crate::route::sorter::Sorter;
 use crate::route::{NoRoute, Route, Routes};
-use crate::wire::compression::{ACCEPTED, Encoding};
-use crate::wire::grpc::{AUTHENTICATION, Code};
+use crate::wire::compression::Encoding;
+use crate::wire::grpc::Code;
 use crate::wire::server::Call;
 
+use super::records::RecordsCall;
 use super::relay::RelayCall;
-use super::reply::{Complaint, Tone};
+use super::reply::Complaint;
 use super::sort::SortCall;
 use super::worker::Worker;
 
@@ -30,32 +31,28 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
         Ok(route) => route,
         Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
     };
-    let received = worker.received(listener, route.label());
+    if let Err(complaint) = worker.shared.identity.check(&call.head.headers) {
+        return worker.refuse(call.answer, listener, &complaint);
+    }
+    let path = route.method.path;
+    let received = worker.received(listener, path);
     received.calls.increment(1);
-    let entry = worker.shared.register.enter(port, listener, route.label(), peer);
-    match (&route.contract, route.method) {
-        (Contract::Sort(sort), Some(method)) => {
+    let entry = worker.shared.register.enter(port, listener, path, peer);
+    match &route.method.contract.split {
+        Split::Whole | Split::Relay => {
+            RelayCall { worker, route: Arc::clone(route), call, received, entry }.run().await;
+        }
+        Split::Records(_) => RecordsCall { worker, route: Arc::clone(route), call, received, entry }.run().await,
+        Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {
                 Ok(encoding) => encoding,
                 Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
             };
-            let source = Source {
-                method,
-                flow: route.flow,
-                authentication: call.head.headers.get(AUTHENTICATION).filter(|token| !token.is_empty()).cloned(),
-            };
-            let hashes = worker.pool.settings().balance == Policy::Hash;
-            let sorter = Sorter::new(sort, source, &worker.subjects, hashes);
-            let (flow, inflow, answering) = (route.flow, call.inflow, call.answer);
+            let metadata = worker.shared.identity.metadata(&call.head.headers);
+            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &worker.sorters);
+            let (flow, inflow, answering) = (route.method.flow, call.inflow, call.answer);
             SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry }.run().await;
         }
-        (Contract::Relay(relay), _) => {
-            let path = route.method.map_or_else(|| call.head.uri.path().to_owned(), str::to_owned);
-            let tone = Tone::of(&path);
-            let relay = relay.clone();
-            RelayCall { worker, path, flow: route.flow, relay, tone, call, received, entry }.run().await;
-        }
-        (Contract::Sort(_), None) => unreachable!("operators' own methods are relayed: Routes::new makes no others"),
     }
 }
 
@@ -70,7 +67,7 @@ fn check_grpc(call: &Call) -> Result<(), Complaint> {
 }
 
 /// The route of exactly this path, before anything else looks at the call.
-fn find<'a>(routes: &'a Routes, call: &Call, worker: &Worker, port: usize) -> Result<&'a Route, Complaint> {
+fn find<'a>(routes: &'a Routes, call: &Call, worker: &Worker, port: usize) -> Result<&'a Arc<Route>, Complaint> {
     let path = call.head.uri.path_and_query().map_or("", |exact| exact.as_str());
     routes.find(path, worker.ports[port].settings.only).map_err(|missing| {
         let reason = match missing {
@@ -83,8 +80,5 @@ fn find<'a>(routes: &'a Routes, call: &Call, worker: &Worker, port: usize) -> Re
 
 /// How the call's messages are compressed.
 fn encoding(call: &Call) -> Result<Encoding, Complaint> {
-    Encoding::of(&call.head.headers).map_err(|name| {
-        let message = format!("grpc-encoding {name:?} is not known here; use one of {ACCEPTED}");
-        Complaint::new(BadInput::Encoding, Code::Unimplemented, message)
-    })
+    Encoding::of(&call.head.headers).map_err(|name| Complaint::unknown_encoding(&name))
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use crate::message::field::Malformed;
 use crate::message::frames::FrameError;
 use crate::metrics::BadInput;
-use crate::wire::compression::InflateError;
+use crate::route::records::CutError;
+use crate::wire::compression::{ACCEPTED, InflateError};
 use crate::wire::grpc::{self, Code, Status};
 use crate::wire::server::Answering;
 use crate::wire::stream::Break;
@@ -113,6 +114,12 @@ impl Complaint {
         )
     }
 
+    /// The call says it compresses in a way we do not know.
+    pub fn unknown_encoding(name: &str) -> Self {
+        let message = format!("grpc-encoding {name:?} is not known here; use one of {ACCEPTED}");
+        Self::new(BadInput::Encoding, Code::Unimplemented, message)
+    }
+
     /// A begun message did not come to its end in time.
     pub fn stalled(deadline: std::time::Duration) -> Self {
         let message = format!("a message was begun and not finished within {deadline:?} (limits.message_deadline)");
@@ -137,6 +144,15 @@ impl From<InflateError> for Complaint {
             InflateError::Broken(_) | InflateError::Unannounced => {
                 Self::new(BadInput::Encoding, Code::Internal, error.to_string())
             }
+        }
+    }
+}
+
+impl From<CutError> for Complaint {
+    fn from(error: CutError) -> Self {
+        match error {
+            CutError::Malformed(error) => error.into(),
+            CutError::Oversize(_) => Self::new(BadInput::Oversize, Code::InvalidArgument, error.to_string()),
         }
     }
 }

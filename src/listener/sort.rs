@@ -1,37 +1,33 @@
 //! One inbound call whose messages may be sorted: chunks in, parcels out, a reply at the end.
 
-use std::collections::VecDeque;
+mod arrivals;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::message::budget::Permit;
 use crate::message::flow::Flow;
 use crate::message::frames::Frames;
-use crate::message::parcel::{MESSAGE_OVERHEAD_BYTES, PARCEL_BYTES_MAX, PARCEL_MESSAGES_MAX, Parcel};
+use crate::message::parcel::{MESSAGE_OVERHEAD_BYTES, Parcel, cost};
 use crate::message::receipt::Receipt;
-use crate::message::run::{Message, Run};
-use crate::metrics::{self, LostReason};
-use crate::route::sorter::{Sorted, Sorter};
-use crate::wire::compression::Encoding;
-use crate::wire::grpc::Code;
+use crate::message::run::{Message, PREFIX_BYTES, Run};
+use crate::metrics::{self, BadInput, LostReason};
+use crate::route::sorter::{Gone, Sorted, Sorter, Sorting};
+use crate::wire::compression::{Encoding, InflateError};
+use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
-use crate::wire::stream::{Chunk, Inflow};
+use crate::wire::stream::Inflow;
 
 use super::Reply;
+use super::held::Held;
 use super::register::Entry;
 use super::reply::{self, Complaint};
 use super::worker::{Ear, Worker};
-
-/// Chunks below this size are copied together while they wait: each would otherwise keep a whole read buffer.
-///
-/// It also makes one run of many: agents send one message a DATA frame, so that even a full socket would yield runs of
-/// one, and a parcel each costs far more than a copy.
-const SMALL_CHUNK_BYTES: usize = 4 << 10;
+use arrivals::{Arrivals, End};
 
 /// A call that is being sorted.
 pub struct SortCall {
@@ -61,37 +57,30 @@ struct Road {
     frames: Frames,
     encoding: Encoding,
     sorter: Sorter,
-    /// Parcels' worth of messages, until their permit is there.
-    sorted: Vec<Sorted>,
+    /// Messages until their permit is there.
+    sorting: Sorting,
+    /// The messages in `sorting` and those the sorter holds back.
+    held: Held,
+    /// What the caller is told of messages that were refused, once it asks.
+    complaints: Complaints,
     ear: Ear,
     receipt: Receipt,
-    /// When the message that is not whole yet began; time spent waiting for its permit does not count.
+    /// When the message or the data set that is not whole yet was last added to; time spent waiting for its permit does
+    /// not count.
     begun: Option<Instant>,
     /// For messages that have begun and are not whole, and for what is being dispatched.
     permit: Option<Permit>,
+    /// Whether a permit had to be waited for since bytes last arrived.
+    has_waited: bool,
     received: Rc<metrics::Received>,
     entry: Entry,
 }
 
-/// The inbound stream. DATA frames are popped as soon as they are there, for h2 counts unread ones against the peer;
-/// what holds a sender back is its window, which is released only for bytes that hold a permit.
-struct Arrivals {
-    inflow: Inflow,
-    chunks: VecDeque<Bytes>,
-    /// Small chunks that came one after another.
-    small: BytesMut,
-    bytes: usize,
-    end: Option<End>,
-}
-
-/// How a call's sending side ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    HalfClosed,
-    /// Reset, or the connection is gone: nobody listens for a reply.
-    Gone,
-    /// We are shutting down.
-    Closing,
+/// Messages of a call that were refused alone.
+#[derive(Default)]
+struct Complaints {
+    messages: u64,
+    first: Option<String>,
 }
 
 impl SortCall {
@@ -101,10 +90,13 @@ impl SortCall {
             frames: Frames::new(self.worker.shared.limits.message_bytes_max),
             receipt: Receipt::open(&self.worker.books),
             arrivals: Arrivals::new(self.inflow),
-            sorted: Vec::new(),
+            sorting: Sorting::default(),
+            held: Held::new(&self.worker),
+            complaints: Complaints::default(),
             ear: self.worker.closing.ear(),
             begun: None,
             permit: None,
+            has_waited: false,
             worker: self.worker,
             flow: self.flow,
             encoding: self.encoding,
@@ -114,7 +106,9 @@ impl SortCall {
         };
         let answering = self.answering;
         let listener = road.entry.listener();
-        match road.travel().await {
+        let ended = road.travel().await;
+        road.end(ended == Ok(End::HalfClosed)).await;
+        match ended {
             Ok(End::HalfClosed) => road.reply(answering).await,
             Ok(End::Closing) => road.worker.reply(answering, listener, &reply::going_away()),
             Ok(End::Gone) => {}
@@ -131,12 +125,14 @@ impl Road {
         loop {
             let end = self.arrived().await?;
             let taken = self.arrivals.take(&mut self.frames);
-            let cut = self.cut();
-            let is_another = !self.sorted.is_empty();
-            let has_waited = self.pay().await;
+            let held_back = self.sorter.held();
+            self.has_waited = false;
+            let cut = self.cut().await;
+            let is_another = !self.sorting.sorted.is_empty() || self.sorter.held() != held_back;
+            self.pay().await;
             self.begun = match self.begun {
-                _ if !self.frames.is_mid_message() => None,
-                Some(begun) if !is_another && !has_waited => Some(begun),
+                _ if !self.frames.is_mid_message() && self.sorter.held().1 == 0 => None,
+                Some(begun) if !is_another && !self.has_waited => Some(begun),
                 _ => Some(Instant::now()),
             };
             self.arrivals.inflow.release(taken);
@@ -148,6 +144,13 @@ impl Road {
                 None => {}
             }
         }
+    }
+
+    /// Nothing more comes: what the sorter holds back goes on or is given up.
+    async fn end(&mut self, half_closed: bool) {
+        self.sorter.end(half_closed, &mut self.sorting);
+        self.pay().await;
+        self.dispatch();
     }
 
     /// Waits for bytes or for the end, which comes with whatever bytes came before it.
@@ -165,100 +168,150 @@ impl Road {
         tokio::time::timeout_at(begun + deadline, waiting).await.map_err(|_| Complaint::stalled(deadline))
     }
 
-    /// Cuts what arrived into runs and makes them stand alone. Messages before an error are kept; those of the run it
-    /// stands in are received and lost.
-    fn cut(&mut self) -> Result<(), Complaint> {
+    /// Cuts what arrived into runs and sorts them. Messages before an error are kept.
+    async fn cut(&mut self) -> Result<(), Complaint> {
         loop {
             let run = match self.frames.next_run() {
                 Ok(Some(run)) => run,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            self.received.messages.increment(u64::from(run.messages()));
-            self.received.bytes.increment(run.bytes().len() as u64);
-            self.entry.received(u64::from(run.messages()), run.bytes().len() as u64);
-            let (messages, before) = (run.messages(), self.sorted_messages());
-            let outcome = match run.any_compressed() {
-                false => self.sorter.sort(run, &mut self.sorted).map_err(Complaint::from),
-                true => self.sort_compressed(run),
-            };
-            if let Err(complaint) = outcome {
-                let unsorted = messages - (self.sorted_messages() - before);
-                self.receipt.issue(unsorted).lose(LostReason::Malformed);
-                return Err(complaint);
+            match run.any_compressed() {
+                false => self.sort(run),
+                true => self.sort_compressed(run).await?,
             }
         }
     }
 
-    fn sorted_messages(&self) -> u32 {
-        self.sorted.iter().map(|part| part.run.messages()).sum()
+    fn sort(&mut self, run: Run) {
+        let bytes = run.bytes().len() as u64;
+        let messages = self.sorter.sort(run, &mut self.sorting);
+        self.count(messages, bytes);
+        self.held.add(self.receipt.issue(messages));
     }
 
-    fn sort_compressed(&mut self, run: Run) -> Result<(), Complaint> {
-        for message in run.iter() {
+    /// Sorts messages of which some are compressed. One that cannot be read ends the call, and what is behind it in the
+    /// run is received and lost: decompressing goes on for nobody who sends such things.
+    async fn sort_compressed(&mut self, run: Run) -> Result<(), Complaint> {
+        for (before, message) in (0..).zip(run.iter()) {
             let plain = match message.is_compressed() {
-                true => {
-                    let limit = self.worker.shared.limits.message_bytes_max;
-                    Message::of_body(&self.encoding.inflate(&message.body(), limit)?)
-                }
-                false => message,
+                false => Ok(message),
+                true => self.inflate(message).await,
             };
-            self.sorter.sort(Run::of_message(plain), &mut self.sorted)?;
+            match plain {
+                Ok(plain) => self.sort(Run::of_message(plain)),
+                Err(error) => {
+                    let unread = run.messages() - before;
+                    self.count(unread, 0);
+                    self.receipt.issue(unread).lose(LostReason::Malformed);
+                    return Err(error.into());
+                }
+            }
         }
         Ok(())
     }
 
-    /// Gets the permit that covers these parcels and the message that has begun; answers whether it had to wait. Bytes that arrive meanwhile are
-    /// popped and stay in their window.
-    async fn pay(&mut self) -> bool {
-        let cost: usize = self.sorted.iter().map(|part| cost(&part.run)).sum::<usize>() + self.frames.partial_bytes();
+    /// Decompresses a message under a permit for as much as it may become: little may be made into much, and nothing
+    /// that was decompressed waits for memory.
+    async fn inflate(&mut self, message: Message) -> Result<Message, InflateError> {
+        let limit = self.worker.shared.limits.message_bytes_max;
+        let most = limit + PREFIX_BYTES + MESSAGE_OVERHEAD_BYTES;
+        let mut permit = match self.worker.shared.budget.try_reserve(self.flow, most) {
+            Some(permit) => permit,
+            None => {
+                // What is ready goes first: it may be what the memory waits for.
+                self.pay().await;
+                self.dispatch();
+                self.wait_for_permit(most).await
+            }
+        };
+        let plain = self.encoding.inflate(&message.body(), limit).map(|body| Message::of_body(&body))?;
+        permit.split(plain.framed().len() + MESSAGE_OVERHEAD_BYTES).add_to(&mut self.permit);
+        Ok(plain)
+    }
+
+    fn count(&self, messages: u32, bytes: u64) {
+        self.received.messages.increment(u64::from(messages));
+        self.received.bytes.increment(bytes);
+        self.entry.received(u64::from(messages), bytes);
+    }
+
+    /// Gets the permit that covers these parcels and the message that has begun. Bytes that arrive meanwhile are popped
+    /// and stay in their window.
+    async fn pay(&mut self) {
+        let sorted: usize = self.sorting.sorted.iter().map(|part| cost(&part.run)).sum();
         let held = self.permit.as_ref().map_or(0, Permit::bytes);
-        let Some(missing) = cost.checked_sub(held).filter(|missing| *missing > 0) else { return false };
-        let free = self.worker.shared.budget.try_reserve(self.flow, missing);
-        let has_waited = free.is_none();
-        let permit = match free {
+        let missing = (sorted + self.cost_of_unfinished()).saturating_sub(held);
+        if missing == 0 {
+            return;
+        }
+        let permit = match self.worker.shared.budget.try_reserve(self.flow, missing) {
             Some(permit) => permit,
             None => self.wait_for_permit(missing).await,
         };
-        match &mut self.permit {
-            Some(held) => held.merge(permit),
-            None => self.permit = Some(permit),
-        }
-        has_waited
+        permit.add_to(&mut self.permit);
+    }
+
+    /// What has begun and is not whole: a message, a data set.
+    fn cost_of_unfinished(&self) -> usize {
+        let (held_back, messages) = self.sorter.held();
+        held_back + messages as usize * MESSAGE_OVERHEAD_BYTES + self.frames.partial_bytes()
     }
 
     async fn wait_for_permit(&mut self, bytes: usize) -> Permit {
-        let since = Instant::now();
         let mut reserve = pin!(self.worker.shared.budget.reserve(self.flow, bytes));
         let arrivals = &mut self.arrivals;
-        let permit = poll_fn(|cx| {
+        let waiting = poll_fn(|cx| {
             arrivals.pop(cx);
             reserve.as_mut().poll(cx)
-        })
-        .await;
-        self.worker.budget_metrics.waits.increment(1);
-        self.worker.budget_metrics.wait_seconds.record(since.elapsed().as_secs_f64());
+        });
+        let permit = self.worker.count_wait(waiting).await;
+        self.has_waited = true;
         permit
     }
 
-    /// Issues tickets and hands parcels to the pool, which never waits.
+    /// Hands parcels to their pools, which never wait, and closes the books on what goes nowhere.
     fn dispatch(&mut self) {
-        for Sorted { mut run, subject, key } in self.sorted.drain(..) {
-            while let Some(run) = run.take_front(PARCEL_BYTES_MAX, PARCEL_MESSAGES_MAX) {
-                let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
-                let ticket = self.receipt.issue(run.messages());
-                let subject = Rc::clone(&subject);
-                self.worker.pool.take(Parcel { run, subject, key, ticket, permit, suspicion: None });
+        for Gone { messages, reason, complaint } in self.sorting.gone.drain(..) {
+            let ticket = self.held.take(messages);
+            if let Some(complaint) = complaint {
+                self.worker.bad_input(self.entry.listener(), BadInput::Malformed, messages);
+                self.complaints.add(messages, complaint);
             }
+            // Who is to blame hears it from the complaints.
+            ticket.write_off(reason);
+        }
+        for sorted in self.sorting.sorted.drain(..) {
+            if let Some(mirror) = sorted.mirror {
+                self.worker.mirror(mirror, &sorted);
+            }
+            let Sorted { mut run, subject, context, key, pool, .. } = sorted;
+            while let Some(run) = subject.take_parcel(&mut run) {
+                let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
+                let ticket = self.held.take(run.messages());
+                let (subject, context) = (Rc::clone(&subject), context.clone());
+                let parcel = Parcel { run, subject, context, key, ticket, permit, suspicion: None };
+                self.worker.pools[pool].take(parcel);
+            }
+        }
+        // What was refused or dropped was paid for, too.
+        let needed = self.cost_of_unfinished();
+        if let Some(permit) = &mut self.permit
+            && permit.bytes() > needed
+        {
+            drop(permit.split(permit.bytes() - needed));
         }
     }
 
     /// The caller half-closed with every message whole: answers as the operator wants it.
     async fn reply(self, mut answering: Answering) {
+        if let Some(status) = self.complaints.status() {
+            return self.worker.reply(answering, self.entry.listener(), &status);
+        }
         if self.worker.shared.reply == Reply::Received {
             return self.reply_ok(answering);
         }
-        self.worker.pool.hurry(self.flow);
+        self.worker.pools.iter().for_each(|pool| pool.hurry(self.flow));
         let lost = poll_fn(|cx| {
             if answering.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
@@ -278,65 +331,19 @@ impl Road {
     }
 }
 
-/// What a run costs in the budget until it is settled.
-fn cost(run: &Run) -> usize {
-    run.bytes().len() + run.messages() as usize * MESSAGE_OVERHEAD_BYTES
-}
+// === impl Complaints ===
 
-// === impl Arrivals ===
-
-impl Arrivals {
-    fn new(inflow: Inflow) -> Self {
-        Self { inflow, chunks: VecDeque::new(), small: BytesMut::new(), bytes: 0, end: None }
+impl Complaints {
+    fn add(&mut self, messages: u32, complaint: String) {
+        self.messages += u64::from(messages);
+        self.first.get_or_insert(complaint);
     }
 
-    /// Ready when there are bytes or the end is known.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        self.pop(cx);
-        if self.bytes == 0 && self.end.is_none() {
-            return Poll::Pending;
-        }
-        Poll::Ready(self.end.clone())
-    }
-
-    /// Pops every DATA frame that is there.
-    fn pop(&mut self, cx: &mut Context<'_>) {
-        while self.end.is_none() {
-            match self.inflow.poll_chunk(cx) {
-                Poll::Ready(Chunk::Data(chunk)) => self.put(chunk),
-                Poll::Ready(Chunk::End(_)) => self.end = Some(End::HalfClosed),
-                Poll::Ready(Chunk::Broken(_)) => self.end = Some(End::Gone),
-                Poll::Pending => return,
-            }
-        }
-    }
-
-    fn put(&mut self, chunk: Bytes) {
-        self.bytes += chunk.len();
-        // One small chunk alone is passed on as it is; from the second on they are copied together.
-        let follows_small = self.chunks.back().is_some_and(|last| last.len() < SMALL_CHUNK_BYTES);
-        if chunk.len() < SMALL_CHUNK_BYTES && (follows_small || !self.small.is_empty()) {
-            if self.small.is_empty() {
-                let last = self.chunks.pop_back().expect("seen above");
-                self.small.extend_from_slice(&last);
-            }
-            self.small.extend_from_slice(&chunk);
-            return;
-        }
-        self.seal_small();
-        self.chunks.push_back(chunk);
-    }
-
-    fn seal_small(&mut self) {
-        if !self.small.is_empty() {
-            self.chunks.push_back(self.small.split().freeze());
-        }
-    }
-
-    /// Moves what arrived to the frame reader; answers how many bytes that was.
-    fn take(&mut self, frames: &mut Frames) -> usize {
-        self.seal_small();
-        self.chunks.drain(..).for_each(|chunk| frames.push(chunk));
-        std::mem::take(&mut self.bytes)
+    /// What the caller is told; `None` when there is nothing to complain about.
+    fn status(&self) -> Option<Status> {
+        let first = self.first.as_ref()?;
+        let message =
+            format!("{} messages of this call were refused, all others are safe; the first: {first}", self.messages);
+        Some(Status::new(Code::InvalidArgument, message))
     }
 }

@@ -8,18 +8,21 @@ use std::task::{Context, Waker};
 
 use ::metrics::Counter;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::message::budget::Budget;
+use crate::message::budget::{Budget, Permit};
 use crate::message::flow::Flow;
-use crate::message::receipt::Books;
-use crate::metrics;
-use crate::pool::Pool;
+use crate::message::parcel::{Parcel, cost};
+use crate::message::receipt::{Books, Receipt};
+use crate::metrics::{self, BadInput, LostReason};
+use crate::pool::{Policy, Pool};
 use crate::route::Routes;
-use crate::route::sorter::Subjects;
+use crate::route::sorter::{self, Sorted};
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
 use crate::wire::services::Services;
 
+use super::identity::Identity;
 use super::register::Register;
 use super::reply::Complaint;
 use super::{Limits, Reply, Settings};
@@ -33,6 +36,8 @@ pub struct Shared {
     pub limits: Limits,
     /// When sorted calls are answered.
     pub reply: Reply,
+    /// Who may call, and what keeps callers apart.
+    pub identity: Arc<Identity>,
     /// Who serves which path.
     pub routes: Arc<Routes>,
     /// The bytes all workers may hold.
@@ -51,16 +56,18 @@ pub struct Worker {
     pub shared: Shared,
     /// The ports, by the number arrivals carry.
     pub ports: Vec<Port>,
-    /// Who delivers.
-    pub pool: Rc<Pool>,
+    /// Who delivers, in the order of the plan.
+    pub pools: Vec<Rc<Pool>>,
     /// What this worker received and what became of it.
     pub books: Rc<Books>,
-    /// The subjects of this worker's calls.
-    pub subjects: Rc<Subjects>,
+    /// The copies this worker made and what became of them.
+    pub mirror_books: Rc<Books>,
+    /// What the sorters of this worker's calls have in common.
+    pub sorters: sorter::Shared,
     /// How the budget is doing.
     pub budget_metrics: metrics::Budget,
-    /// Messages of relayed calls that are open; no lane holds them.
-    pub relayed: Cell<u64>,
+    /// Messages that calls hold themselves, relayed ones above all; no lane holds them.
+    pub held_by_calls: Cell<u64>,
     /// Set when calls must end.
     pub closing: Rc<Closing>,
     received: RefCell<HashMap<(&'static str, &'static str), Rc<metrics::Received>>>,
@@ -92,18 +99,22 @@ pub struct Ear {
 // === impl Worker ===
 
 impl Worker {
-    /// A worker that delivers by this pool and keeps these books.
-    pub fn new(shared: Shared, pool: Rc<Pool>, books: Rc<Books>) -> Rc<Self> {
+    /// A worker that delivers by these pools and keeps these books.
+    pub fn new(shared: Shared, pools: Vec<Rc<Pool>>, books: Rc<Books>, mirror_books: Rc<Books>) -> Rc<Self> {
         let port =
             |settings: &Settings| Port { metrics: metrics::Listener::of(settings.name), settings: settings.clone() };
         Rc::new(Self {
             ports: shared.listeners.iter().map(port).collect(),
+            sorters: sorter::Shared {
+                subjects: Rc::default(),
+                hashes: pools.iter().map(|pool| pool.settings().balance == Policy::Hash).collect(),
+            },
             shared,
-            pool,
+            pools,
             books,
-            subjects: Rc::default(),
+            mirror_books,
             budget_metrics: metrics::Budget::resolve(),
-            relayed: Cell::default(),
+            held_by_calls: Cell::default(),
             closing: Rc::default(),
             received: RefCell::default(),
             replies: RefCell::default(),
@@ -133,10 +144,55 @@ impl Worker {
     /// Ends a call because of what its caller said, and counts that where people look for it.
     pub fn refuse(&self, answering: Answering, listener: &'static str, complaint: &Complaint) {
         tracing::debug!(listener, status = %complaint.status, "call refused");
-        if let Some(port) = self.ports.iter().find(|port| port.settings.name == listener) {
-            port.metrics.bad_input(complaint.reason).increment(1);
-        }
+        self.bad_input(listener, complaint.reason, 1);
         self.reply(answering, listener, &complaint.status);
+    }
+
+    /// Counts calls or messages that were refused because of what their caller said.
+    pub fn bad_input(&self, listener: &'static str, reason: BadInput, times: u32) {
+        if let Some(port) = self.ports.iter().find(|port| port.settings.name == listener) {
+            port.metrics.bad_input(reason).increment(u64::from(times));
+        }
+    }
+
+    /// Gives a copy of messages to another pool. Copies hold nothing up: what the budget or the pool has no room for at
+    /// once is not copied.
+    pub fn mirror(&self, pool: usize, sorted: &Sorted) {
+        let receipt = Receipt::open(&self.mirror_books);
+        let mut run = sorted.run.clone();
+        while let Some(run) = sorted.subject.take_parcel(&mut run) {
+            let ticket = receipt.issue(run.messages());
+            let Some(permit) = self.shared.budget.try_reserve(sorted.subject.flow, cost(&run)) else {
+                ticket.lose(LostReason::Limited);
+                continue;
+            };
+            let (subject, context, key) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.key);
+            self.pools[pool].take_now(Parcel { run, subject, context, key, ticket, permit, suspicion: None });
+        }
+    }
+
+    /// Waits, and counts that it was for memory.
+    pub async fn count_wait<T>(&self, wait: impl Future<Output = T>) -> T {
+        let since = Instant::now();
+        let waited = wait.await;
+        self.budget_metrics.waits.increment(1);
+        self.budget_metrics.wait_seconds.record(since.elapsed().as_secs_f64());
+        waited
+    }
+
+    /// Waits for a permit until then, and counts that it had to.
+    ///
+    /// # Errors
+    /// What a caller is told for whom there was no memory in time.
+    pub async fn wait_for_permit(
+        &self,
+        until: Instant,
+        permit: impl Future<Output = Permit>,
+    ) -> Result<Permit, Status> {
+        let permit = self.count_wait(tokio::time::timeout_at(until, permit)).await;
+        permit.map_err(|_| {
+            Status::new(Code::Unavailable, "no memory for the message in time; see switchyard_memory_budget_used_bytes")
+        })
     }
 
     /// A port that serves a flow, to send a lost caller to: its own if it has one.

@@ -164,6 +164,14 @@ impl Permit {
         Permit { budget: Arc::clone(&self.budget), flow: self.flow, from_reserve, from_shared }
     }
 
+    /// Adds this permit to one that may be held already.
+    pub fn add_to(self, held: &mut Option<Permit>) {
+        match held {
+            Some(held) => held.merge(self),
+            None => *held = Some(self),
+        }
+    }
+
     /// Adds another permit of the same flow to this one.
     pub fn merge(&mut self, mut other: Permit) {
         debug_assert_eq!(self.flow, other.flow, "permits of different flows never merge");

@@ -83,6 +83,11 @@ impl Counter {
         }
         Ok(messages)
     }
+
+    /// Whether a message has begun and not ended.
+    pub fn is_mid_message(&self) -> bool {
+        self.prefix_len > 0
+    }
 }
 
 // === impl Frames ===

@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::budget::Permit;
-use super::field::{self, Malformed};
+use super::context::Context;
 use super::flow::Flow;
 use super::receipt::Ticket;
-use super::run::{self, Message, Run};
+use super::run::{Message, Run};
 
 /// Bytes a parcel may have beyond its first message: small, so that spreading stays fine.
 pub const PARCEL_BYTES_MAX: usize = 16 << 10;
@@ -19,12 +18,19 @@ pub const PARCEL_MESSAGES_MAX: u32 = 64;
 /// What a message costs in the budget beside its bytes: its share of parcel, ticket and ledger.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
+/// What a run costs in the budget until it is settled.
+pub fn cost(run: &Run) -> usize {
+    run.bytes().len() + run.messages() as usize * MESSAGE_OVERHEAD_BYTES
+}
+
 /// Messages on their way from a call to a backend.
 pub struct Parcel {
     /// The messages, with their prefixes.
     pub run: Run,
     /// What they belong to; one lane a channel.
     pub subject: Rc<Subject>,
+    /// What is carried into them, where it may change within a stream.
+    pub context: Option<Rc<Context>>,
     /// Decides the backend where the contract is sticky or the pool hashes.
     pub key: Option<u64>,
     /// Answers for the messages.
@@ -50,25 +56,40 @@ pub struct Suspicion {
 
 /// What messages must have in common to share an outbound stream: the method, and what was said once per stream.
 /// Equal subjects are one allocation on a worker, so that lanes are found by address.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The path of the outbound call.
     pub path: &'static str,
     /// Whose channels they use.
     pub flow: Flow,
-    /// What the first message of every stream must say; `None` when messages stand alone.
-    pub opening: Option<Opening>,
-    /// The token the call came with: messages of different tokens never share a stream.
-    pub authentication: Option<HeaderValue>,
+    /// What the first message of every stream must say; `None` when messages stand alone or say it when it changes.
+    pub opening: Option<Rc<Context>>,
+    /// The metadata its streams open with, the caller's token among it: messages of different tenants never share a
+    /// stream.
+    pub metadata: Vec<(HeaderName, HeaderValue)>,
+    /// Whether each parcel is a data set, and so a stream of its own that is never parted.
+    pub alone: bool,
+    /// Whether they must not be said again once a backend may have acted on them.
+    pub said_once: bool,
+    /// What a backend that does not serve the method is sent instead.
+    pub stand_in: Option<StandIn>,
 }
 
-/// A field that a receiver reads from a stream's first message and applies to all that follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opening {
-    /// The field's number.
-    pub field: u32,
-    /// Its value; `None` when the call's own first message did not have it, and so no first message may.
-    pub value: Option<Bytes>,
+/// What a backend that does not serve a method is sent instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StandIn {
+    /// The elements of this repeated field of each message as a stream of another method.
+    Elements {
+        /// The repeated field.
+        field: u32,
+        /// The other method.
+        path: &'static str,
+    },
+    /// The same messages to another method, which reads what is carried from the first message only.
+    LanePerContext {
+        /// The other method.
+        path: &'static str,
+    },
 }
 
 // === impl Parcel ===
@@ -79,9 +100,9 @@ impl Parcel {
         self.suspicion.map_or(0, |suspicion| suspicion.refused_by)
     }
 
-    /// Whether it must not share a trip.
-    pub fn is_suspect(&self) -> bool {
-        self.suspicion.is_some_and(|suspicion| suspicion.alone)
+    /// Whether it must not share a trip: it is a data set, or its messages may be at fault.
+    pub fn is_alone(&self) -> bool {
+        self.subject.alone || self.suspicion.is_some_and(|suspicion| suspicion.alone)
     }
 
     /// Bytes on the wire.
@@ -89,118 +110,80 @@ impl Parcel {
         self.run.bytes().len()
     }
 
-    /// How many messages.
+    /// How many messages it answers for; a stand-in may have more in its run.
     pub fn messages(&self) -> u32 {
-        self.run.messages()
+        self.ticket.messages()
+    }
+
+    /// The parcel as a backend gets it that does not serve its method, in one piece or several; as it is when there is
+    /// no stand-in.
+    pub fn stand_in(mut self) -> Vec<Parcel> {
+        match (self.subject.stand_in, self.context.take()) {
+            (Some(StandIn::LanePerContext { .. }), Some(context)) if context.stand_in.is_some() => {
+                self.subject = context.stand_in.clone().expect("asked for in the line above");
+                vec![self]
+            }
+            (Some(StandIn::Elements { field, path }), _) => {
+                let subject = Subject { path, alone: true, stand_in: None, ..(*self.subject).clone() };
+                let subject = Rc::new(subject);
+                let as_it_is = Rc::new(Subject { stand_in: None, ..(*self.subject).clone() });
+                let as_stream = move |mut parcel: Parcel| {
+                    let elements = parcel.run.iter().next().and_then(|set| Run::of_elements(&set.body(), field));
+                    // One that does not parse, or has no elements, is for the backends to judge.
+                    parcel.subject = Rc::clone(if elements.is_some() { &subject } else { &as_it_is });
+                    parcel.run = elements.unwrap_or(parcel.run);
+                    parcel
+                };
+                self.one_by_one().map(as_stream).collect()
+            }
+            (_, context) => {
+                self.context = context;
+                vec![self]
+            }
+        }
     }
 
     /// Every message as a parcel of its own, to find out which one it is that backends refuse.
-    pub fn take_apart(mut self) -> impl Iterator<Item = Parcel> {
+    pub fn take_apart(self) -> impl Iterator<Item = Parcel> {
+        self.one_by_one().map(|mut parcel| {
+            // Alone, each is judged anew.
+            if let Some(suspicion) = &mut parcel.suspicion {
+                *suspicion = Suspicion { alone: true, refused_by: 0, undecided: 0, ..*suspicion };
+            }
+            parcel
+        })
+    }
+
+    fn one_by_one(mut self) -> impl Iterator<Item = Parcel> {
         let messages: Vec<Message> = self.run.iter().collect();
         messages.into_iter().map(move |message| {
-            let cost = message.framed().len() + MESSAGE_OVERHEAD_BYTES;
+            let run = Run::of_message(message);
             Parcel {
-                run: Run::of_message(message),
+                permit: self.permit.split(cost(&run)),
+                run,
                 subject: Rc::clone(&self.subject),
+                context: self.context.clone(),
                 key: self.key,
                 ticket: self.ticket.split(1),
-                permit: self.permit.split(cost),
-                // Alone, each is judged anew.
-                suspicion: self.suspicion.map(|suspicion| Suspicion {
-                    alone: true,
-                    refused_by: 0,
-                    undecided: 0,
-                    ..suspicion
-                }),
+                suspicion: self.suspicion,
             }
         })
     }
 }
 
-// === impl Opening ===
+// === impl Subject ===
 
-impl Opening {
-    /// `first` as it must stand at the head of a stream: with this value of the field and no other.
-    ///
-    /// The field is replaced rather than added, because protobuf merges a repeated sub-message: two senders' node
-    /// metadata would become one.
-    ///
-    /// # Errors
-    /// When the message does not parse.
-    pub fn open(&self, first: &Message) -> Result<Message, Malformed> {
-        let body = first.body();
-        let mut occurrences = 0;
-        let mut same = false;
-        for field in field::fields(&body) {
-            let field = field?;
-            if field.number == self.field {
-                occurrences += 1;
-                same = matches!(field.value, field::Value::Bytes(bytes) if Some(bytes) == self.value.as_deref());
-            }
-        }
-        if (occurrences == 1 && same) || (occurrences == 0 && self.value.is_none()) {
-            return Ok(first.clone());
-        }
-        let said = self.value.as_ref().map_or(0, |value| field::bytes_field_len(self.field, value.len()));
-        let mut opened = BytesMut::with_capacity(said + body.len());
-        if let Some(value) = &self.value {
-            field::put_bytes(&mut opened, self.field, value);
-        }
-        for field in field::fields(&body) {
-            let field = field?;
-            if field.number != self.field {
-                opened.extend_from_slice(&body[field.range]);
-            }
-        }
-        Ok(Message::of_body(&opened))
-    }
-}
-
-/// `message` with a length-delimited scalar field appended. Protobuf reads the last occurrence, so this is right
-/// for strings and wrong for sub-messages.
-pub fn with_scalar(message: &Message, number: u32, value: &[u8], out: &mut BytesMut) {
-    let body = message.body();
-    run::put_prefix(out, body.len() + field::bytes_field_len(number, value.len()));
-    out.extend_from_slice(&body);
-    field::put_bytes(out, number, value);
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn message(fields: &[(u32, Vec<u8>)]) -> Message {
-        let mut body = BytesMut::new();
-        for (number, value) in fields {
-            field::put_bytes(&mut body, *number, value);
-        }
-        Message::of_body(&body)
-    }
-
-    proptest! {
-        #[test]
-        fn an_opened_message_says_the_opening_once_and_all_else_as_before(
-            fields in prop::collection::vec((1u32..4, prop::collection::vec(any::<u8>(), 0..20)), 0..8),
-            value in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
-        ) {
-            let opening = Opening { field: 1, value: value.clone().map(Bytes::from) };
-            let opened = opening.open(&message(&fields)).unwrap();
-            let body = opened.body();
-            let (said, others): (Vec<_>, Vec<_>) = field::fields(&body)
-                .map(|field| field.unwrap())
-                .map(|field| (field.number, match field.value { field::Value::Bytes(bytes) => bytes.to_vec(), _ => vec![] }))
-                .partition(|(number, _)| *number == 1);
-            prop_assert_eq!(said, value.map(|value| (1, value)).into_iter().collect::<Vec<_>>());
-            prop_assert_eq!(others, fields.into_iter().filter(|(number, _)| *number != 1).collect::<Vec<_>>());
+impl Subject {
+    /// Takes as much off the front of a run as may travel together: of a data set, all of it.
+    pub fn take_parcel(&self, run: &mut Run) -> Option<Run> {
+        match self.alone {
+            true => run.take_front(usize::MAX, u32::MAX),
+            false => run.take_front(PARCEL_BYTES_MAX, PARCEL_MESSAGES_MAX),
         }
     }
 
-    #[test]
-    fn a_message_that_says_it_already_is_not_copied() {
-        let first = message(&[(1, b"node".to_vec()), (2, b"entries".to_vec())]);
-        let opening = Opening { field: 1, value: Some(Bytes::from_static(b"node")) };
-        assert_eq!(opening.open(&first).unwrap().framed().as_ptr(), first.framed().as_ptr());
+    /// Messages of this method that stand alone.
+    pub fn new(path: &'static str, flow: Flow) -> Self {
+        Self { path, flow, opening: None, metadata: Vec::new(), alone: false, said_once: false, stand_in: None }
     }
 }

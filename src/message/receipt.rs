@@ -19,6 +19,8 @@ pub struct Books {
     /// The drain deadline has passed: what is dropped now is lost to that, not to a defect.
     is_shutting_down: Cell<bool>,
     totals: metrics::Totals,
+    /// Whether these are the books of copies, which are given up rather than sent again.
+    is_of_copies: bool,
 }
 
 /// A copy of the books at one moment.
@@ -61,6 +63,15 @@ struct Outstanding {
 impl Books {
     /// Empty books.
     pub fn new() -> Rc<Self> {
+        Self::with(metrics::Totals::resolve(), false)
+    }
+
+    /// Empty books for copies of messages: they are no part of the conservation law.
+    pub fn of_copies() -> Rc<Self> {
+        Self::with(metrics::Totals::of_copies(), true)
+    }
+
+    fn with(totals: metrics::Totals, is_of_copies: bool) -> Rc<Self> {
         Rc::new(Self {
             received: Cell::default(),
             delivered: Cell::default(),
@@ -68,7 +79,8 @@ impl Books {
             lost: Default::default(),
             possible_duplicates: Cell::default(),
             is_shutting_down: Cell::default(),
-            totals: metrics::Totals::resolve(),
+            totals,
+            is_of_copies,
         })
     }
 
@@ -191,6 +203,11 @@ impl Ticket {
         self.messages
     }
 
+    /// Whether its messages are copies of others.
+    pub fn is_of_copies(&self) -> bool {
+        self.call.books.is_of_copies
+    }
+
     /// Whether the call waits for its last ticket.
     pub fn is_awaited(&self) -> bool {
         self.call.waker.borrow().is_some()
@@ -206,6 +223,13 @@ impl Ticket {
     /// The messages are given up.
     pub fn lose(mut self, reason: LostReason) {
         self.give_up(reason);
+    }
+
+    /// The messages go nowhere, as they should: their call is not told.
+    pub fn write_off(mut self, reason: LostReason) {
+        let messages = u64::from(std::mem::take(&mut self.messages));
+        self.call.books.lose(messages, reason);
+        self.call.leave(messages);
     }
 
     /// Splits off a ticket for `messages` of these.
@@ -262,10 +286,11 @@ mod tests {
         assert_eq!(books.totals().held, 14);
         delivered.settle();
         halves.split(3).lose(LostReason::Rejected);
+        halves.split(1).write_off(LostReason::Dropped);
         halves.settle();
         drop(dropped);
         let totals = books.totals();
-        assert_eq!((totals.received, totals.delivered, totals.held), (14, 9, 0));
+        assert_eq!((totals.received, totals.delivered, totals.held), (14, 8, 0));
         assert_eq!(totals.lost[LostReason::Rejected.index()], 3);
         assert_eq!(totals.lost[LostReason::Unsettled.index()], 2);
         assert!(totals.is_conserved());

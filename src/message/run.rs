@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::field::{self, Field, Value};
+
 /// Bytes of the prefix before every gRPC message.
 pub const PREFIX_BYTES: usize = 5;
 
@@ -45,6 +47,24 @@ impl Run {
     /// A run of exactly one already framed message.
     pub fn of_message(message: Message) -> Self {
         Self { messages: 1, compressed: message.is_compressed(), bytes: message.framed }
+    }
+
+    /// The elements of a repeated field of `message` as a run of messages; `None` when there are none or the message
+    /// does not parse.
+    pub fn of_elements(message: &[u8], field: u32) -> Option<Self> {
+        let mut bytes = BytesMut::with_capacity(message.len() + message.len() / 8);
+        let mut messages = 0;
+        for found in field::fields(message) {
+            match found.ok()? {
+                Field { number, value: Value::Bytes(element), .. } if number == field => {
+                    put_prefix(&mut bytes, element.len());
+                    bytes.extend_from_slice(element);
+                    messages += 1;
+                }
+                _ => {}
+            }
+        }
+        (messages > 0).then(|| Self { bytes: bytes.freeze(), messages, compressed: false })
     }
 
     /// The messages with their prefixes, as they stand on the wire.
@@ -115,6 +135,15 @@ impl Message {
     /// An uncompressed message made from its body.
     pub fn of_body(body: &[u8]) -> Self {
         Self { framed: Run::of_body(body).bytes }
+    }
+
+    /// A message made from its body in compressed form.
+    pub fn of_compressed(body: &[u8]) -> Self {
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + body.len());
+        put_prefix(&mut bytes, body.len());
+        bytes[0] = 1;
+        bytes.extend_from_slice(body);
+        Self { framed: bytes.freeze() }
     }
 
     /// The message with its prefix.

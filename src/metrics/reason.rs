@@ -37,10 +37,36 @@ reasons! {
         Rejected = "rejected",
         /// A relayed call failed; its caller was told.
         Relay = "relay",
+        /// A backend may have acted on it before it was lost from sight, and its method must not be said twice.
+        InDoubt = "in_doubt",
+        /// Its caller broke off the data set it is a part of, which only counts whole.
+        Unfinished = "unfinished",
+        /// The data set it is a part of is larger than any receiver takes.
+        TooLarge = "too_large",
+        /// A rule of the operator drops it.
+        Dropped = "dropped",
+        /// It is not in the share that a rule of the operator samples.
+        Sampled = "sampled",
+        /// A rule of the operator lets only so many pass.
+        Limited = "limited",
         /// The drain deadline passed before a backend answered.
         Shutdown = "shutdown",
         /// A ticket was dropped unsettled: a defect of Switchyard.
         Unsettled = "unsettled",
+    }
+}
+
+reasons! {
+    /// What became of messages under a route.
+    pub enum RouteOutcome {
+        /// They were given to a pool.
+        Sent = "sent",
+        /// The route drops them.
+        Dropped = "dropped",
+        /// They are not in the share that the route sends.
+        Sampled = "sampled",
+        /// They were more than the route lets pass.
+        Limited = "limited",
     }
 }
 
@@ -73,6 +99,8 @@ reasons! {
         WrongFlow = "wrong_flow",
         /// A message is not the protobuf its method carries.
         Malformed = "malformed",
+        /// The call's token is wrong or missing.
+        Authentication = "authentication",
     }
 }
 
@@ -83,6 +111,7 @@ mod tests {
     #[test]
     fn an_index_is_the_place_in_all() {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }

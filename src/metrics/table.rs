@@ -78,6 +78,12 @@ table! {
         "Messages that will reach no backend. If high, suspect what the reason names; unsettled is a defect, please report it.";
     MESSAGES_POSSIBLE_DUPLICATES: Kind::Counter, Count, "switchyard_messages_possible_duplicates_total", [],
         "Messages given to a second backend that a first may have taken. If high, suspect backends that die or reset streams under load.";
+    ROUTE_MESSAGES: Kind::Counter, Count, "switchyard_route_messages_total", ["route", "outcome"],
+        "Messages by the route they fell under and what became of them. If high for limited, suspect a rate that is too low or a source in a loop.";
+    ROUTE_DROPPED_MESSAGES: Kind::Counter, Count, "switchyard_route_dropped_messages_total", ["route", "reason"],
+        "Messages that a route drops, by the operator's own word for why. If high, suspect a route that matches more than it was meant to.";
+    MIRRORED_MESSAGES: Kind::Counter, Count, "switchyard_mirrored_messages_total", ["outcome"],
+        "Copies of messages made by `mirror`, by what became of them. If given_up is high, suspect the mirror's pool: copies never wait.";
     BACKEND_UP: Kind::Gauge, Count, "switchyard_backend_up", ["pool", "backend"],
         "1 while the backend takes new messages, else 0. If 0, suspect the backend, its address or the network to it.";
     BACKEND_MESSAGES: Kind::Counter, Count, "switchyard_backend_messages_total", ["pool", "backend"],

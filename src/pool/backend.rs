@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use twox_hash::XxHash3_64;
 
 use crate::metrics;
 use crate::wire::grpc::Code;
 
+use super::balance::hash_of_name;
 use super::health::{Fault, Health};
 use super::{Endpoint, Settings};
 
@@ -84,7 +84,7 @@ impl Backend {
         handles.up.set(1.0);
         Self {
             endpoint: endpoint.clone(),
-            name_hash: XxHash3_64::oneshot(name.as_bytes()),
+            name_hash: hash_of_name(&name),
             name,
             health: Mutex::new(Health::new(settings.eject_after)),
             up: AtomicBool::new(true),

@@ -1,5 +1,7 @@
 //! Who of a pool's backends gets the next parcel: pure functions of what is known now.
 
+use twox_hash::XxHash3_64;
+
 use super::Policy;
 
 /// What a choice is made from.
@@ -67,7 +69,24 @@ fn by_load(candidates: &impl Candidates, mut draw: impl FnMut(usize) -> usize) -
 /// The usable backend with the highest weight for this key: every replica finds the same, and when one goes only its
 /// own keys move.
 fn by_rendezvous(key: u64, candidates: &impl Candidates) -> Option<usize> {
-    (0..candidates.count()).filter(|at| candidates.is_usable(*at)).max_by_key(|at| mix(key ^ candidates.name_hash(*at)))
+    (0..candidates.count()).filter(|at| candidates.is_usable(*at)).max_by_key(|at| rank(key, candidates.name_hash(*at)))
+}
+
+/// How much a backend of this name wants this key: it belongs to the one that wants it most.
+pub(super) fn rank(key: u64, name_hash: u64) -> u64 {
+    mix(key ^ name_hash)
+}
+
+/// The backends of these names in the order in which a key wants them, the first one first.
+pub fn in_order(key: u64, names: &[&str]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(rank(key, hash_of_name(names[*at]))));
+    order
+}
+
+/// The number a backend's name stands for; part of what replicas agree on, so it never changes.
+pub fn hash_of_name(name: &str) -> u64 {
+    XxHash3_64::oneshot(name.as_bytes())
 }
 
 /// `start` or the first usable one behind it.
@@ -86,10 +105,8 @@ fn mix(mut bits: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use twox_hash::XxHash3_64;
-
     use super::*;
+    use proptest::prelude::*;
 
     struct Fixed(Vec<(String, bool, u64)>);
 
@@ -110,7 +127,7 @@ mod tests {
             self.0[at].2
         }
         fn name_hash(&self, at: usize) -> u64 {
-            XxHash3_64::oneshot(self.0[at].0.as_bytes())
+            hash_of_name(&self.0[at].0)
         }
     }
 
@@ -148,6 +165,19 @@ mod tests {
         let mut shuffled = Fixed::names(7);
         shuffled.0.reverse();
         assert_eq!(owners(&candidates, 10_000), owners(&shuffled, 10_000));
+    }
+
+    #[test]
+    fn the_first_in_order_owns_the_key_and_the_next_inherits_it() {
+        let mut candidates = Fixed::names(5);
+        for key in 0..200 {
+            let names: Vec<&str> = candidates.0.iter().map(|(name, ..)| name.as_str()).collect();
+            let order = in_order(key, &names);
+            assert_eq!(by_rendezvous(key, &candidates), Some(order[0]));
+            candidates.0[order[0]].1 = false;
+            assert_eq!(by_rendezvous(key, &candidates), Some(order[1]));
+            candidates.0[order[0]].1 = true;
+        }
     }
 
     #[test]

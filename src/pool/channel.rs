@@ -191,7 +191,7 @@ impl Channel {
             while let Some(parcel) = lane.pop() {
                 load.wait_over(&parcel);
                 trip.load(parcel, now);
-                if trip.is_full(&settings.trip) || lane.is_suspect() {
+                if trip.is_full(&settings.trip) || lane.is_alone() {
                     trip.close(now);
                     break;
                 }
@@ -211,7 +211,8 @@ impl Channel {
         if self.retired || self.door.streams_open() >= self.connection.streams_max() {
             return None;
         }
-        let head = lane.head(self.pool.backend(self.member).name());
+        let mut head = lane.head(self.pool.backend(self.member).name());
+        self.pool.settings().authenticate(head.headers_mut());
         match self.connection.call(head) {
             Ok((outflow, answer)) => {
                 let number = self.next_trip;

@@ -13,19 +13,21 @@ use super::door::LaneFigures;
 
 /// Characters of a carried context that people are shown.
 const CONTEXT_SHOWN: usize = 64;
+/// Bytes of it that hold that many characters.
+const CONTEXT_BYTES_READ: usize = 4 * CONTEXT_SHOWN;
 
-/// Finds a lane in its channel. Equal subjects are one allocation, so the address says it all; suspects have lanes of
-/// their own, where every parcel is a trip.
+/// Finds a lane in its channel. Equal subjects are one allocation, so the address says it all; data sets and suspects
+/// have lanes of their own, where every parcel is a trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneKey {
     subject: usize,
-    suspect: bool,
+    alone: bool,
 }
 
 /// Messages of one subject that wait for a trip, and the trip that is filling.
 pub struct Lane {
     subject: Rc<Subject>,
-    suspect: bool,
+    alone: bool,
     queue: VecDeque<Parcel>,
     queue_bytes: usize,
     /// The trip that is being loaded, by its number in the channel.
@@ -42,7 +44,7 @@ pub struct Lane {
 impl LaneKey {
     /// The lane a parcel belongs on.
     pub fn of(parcel: &Parcel) -> Self {
-        Self { subject: Rc::as_ptr(&parcel.subject).addr(), suspect: parcel.is_suspect() }
+        Self { subject: Rc::as_ptr(&parcel.subject).addr(), alone: parcel.is_alone() }
     }
 }
 
@@ -53,7 +55,7 @@ impl Lane {
     pub fn for_parcel(parcel: &Parcel) -> Self {
         Self {
             subject: Rc::clone(&parcel.subject),
-            suspect: parcel.is_suspect(),
+            alone: parcel.is_alone(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             filling: None,
@@ -88,8 +90,8 @@ impl Lane {
     }
 
     /// Whether each parcel is a trip of its own.
-    pub fn is_suspect(&self) -> bool {
-        self.suspect
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// The head its trips open with.
@@ -99,9 +101,7 @@ impl Lane {
     pub fn head(&self, backend: &str) -> Request<()> {
         let mut head = grpc::request_head(backend, self.subject.path)
             .expect("endpoints and catalogue paths were checked when the plan was made");
-        if let Some(token) = &self.subject.authentication {
-            head.headers_mut().insert(grpc::AUTHENTICATION, token.clone());
-        }
+        head.headers_mut().extend(self.subject.metadata.iter().cloned());
         head
     }
 
@@ -112,10 +112,12 @@ impl Lane {
 
     /// What people are shown.
     pub fn figures(&self) -> LaneFigures {
-        let context = self.subject.opening.as_ref().and_then(|opening| opening.value.as_deref()).unwrap_or_default();
+        let said = self.subject.opening.iter().flat_map(|opening| opening.fields());
+        let context: Vec<u8> =
+            said.filter_map(|(_, value)| value.as_deref()).flatten().take(CONTEXT_BYTES_READ).copied().collect();
         LaneFigures {
             method: self.subject.path,
-            context: String::from_utf8_lossy(context)
+            context: String::from_utf8_lossy(&context)
                 .chars()
                 .map(|shown| if shown.is_control() { '.' } else { shown })
                 .take(CONTEXT_SHOWN)

@@ -28,7 +28,17 @@ impl Pool {
     /// Takes back a parcel that a channel could not bring to its end.
     pub(super) fn give_back(self: &Rc<Self>, parcel: Parcel, member: usize, outcome: Outcome) {
         match outcome {
+            _ if parcel.ticket.is_of_copies() => parcel.ticket.lose(LostReason::Limited),
             Outcome::Delivered | Outcome::NotProcessed => self.take(parcel),
+            Outcome::Unknown if parcel.subject.said_once => {
+                let (method, messages) = (parcel.subject.path, parcel.messages());
+                tracing::warn!(
+                    method,
+                    messages,
+                    "lost: a backend may have acted on these, and they must not be said twice"
+                );
+                parcel.ticket.lose(LostReason::InDoubt);
+            }
             Outcome::Unknown => {
                 self.count_again(&parcel, member);
                 self.take(parcel);
@@ -51,7 +61,11 @@ impl Pool {
 
     /// A backend refused the trip this parcel was on, alone or in company.
     fn suspect(self: &Rc<Self>, mut parcel: Parcel, member: usize, refusal: Refusal) {
-        let was_alone = parcel.is_suspect();
+        if let (Refusal::Unserved, Some(_)) = (refusal, parcel.subject.stand_in) {
+            self.backend(member).lack(parcel.subject.path);
+            return self.take(parcel);
+        }
+        let was_alone = parcel.is_alone();
         let first = Suspicion { since: Instant::now(), alone: false, undecided: 0, refused_by: 0 };
         let suspicion = parcel.suspicion.get_or_insert(first);
         match refusal {
@@ -81,7 +95,7 @@ impl Pool {
 
     /// Everybody who counts has refused these: find out which of them is to blame, or give them up.
     fn refused_by_all(self: &Rc<Self>, parcel: Parcel, refusal: Refusal) {
-        if parcel.messages() > 1 && refusal != Refusal::Unserved {
+        if parcel.messages() > 1 && !parcel.subject.alone && refusal != Refusal::Unserved {
             return parcel.take_apart().for_each(|alone| self.take(alone));
         }
         let (method, messages, bytes) = (parcel.subject.path, parcel.messages(), parcel.bytes());

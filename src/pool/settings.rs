@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
+
+use crate::wire::grpc::AUTHENTICATION;
+
 /// What an operator decides about one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -18,12 +22,16 @@ pub struct Settings {
     pub linger: Duration,
     /// Bytes one backend may hold unanswered, over all workers; a backend at its bound is passed over.
     pub in_flight_bytes_max: usize,
+    /// Bytes of one message its backends take; batches that are larger are cut to fit. `None`: whatever we take.
+    pub message_bytes_max: Option<usize>,
     /// HTTP/2 connections one worker may open to one backend for one flow when the peer limits its streams.
     pub channels_max: usize,
     /// Failed trips in a row after which a backend is ejected.
     pub eject_after: u32,
     /// Time to open a connection, HTTP/2 handshake included.
     pub connect_deadline: Duration,
+    /// The token its backends want, said instead of the callers' own.
+    pub authentication: Option<HeaderValue>,
 }
 
 /// Where a backend listens. Its text, `host:port`, is the backend's name: metrics, hashing and logs use it.
@@ -73,9 +81,20 @@ impl Settings {
             trip: TripSettings::default(),
             linger: Duration::from_millis(1),
             in_flight_bytes_max: 64 << 20,
+            message_bytes_max: None,
             channels_max: 8,
             eject_after: 3,
             connect_deadline: Duration::from_secs(3),
+            authentication: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Says the backends' own token, if they have one.
+    pub fn authenticate(&self, metadata: &mut HeaderMap) {
+        if let Some(token) = &self.authentication {
+            metadata.insert(AUTHENTICATION, token.clone());
         }
     }
 }

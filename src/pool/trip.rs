@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use crate::message::context::{self, Restated};
 use crate::message::parcel::Parcel;
-use crate::message::run::Run;
+use crate::message::run::{Message, Run};
 use crate::wire::stream::{Break, Outflow};
 
 use super::TripSettings;
@@ -33,8 +35,10 @@ pub struct Trip {
     ledger: Ledger,
     /// Copied together and not yet cut off as a chunk.
     loading: BytesMut,
-    /// The parcels in `loading`, and where.
-    loaded: Vec<(Parcel, Range<usize>)>,
+    /// The parcels in `loading`, and where; `None` where it stands there in other words than it came in.
+    loaded: Vec<(Parcel, Option<Range<usize>>)>,
+    /// What was said last of what may change within a stream.
+    context: Option<Rc<context::Context>>,
     /// Chunks the peer's window has no room for yet.
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
@@ -76,6 +80,7 @@ impl Trip {
             ledger: Ledger::default(),
             loading: BytesMut::new(),
             loaded: Vec::new(),
+            context: None,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
             messages: 0,
@@ -91,19 +96,23 @@ impl Trip {
     /// Loads a parcel; it is sent with the next [`Trip::pump`]. Messages reach the wire in the order they are loaded.
     pub fn load(&mut self, parcel: Parcel, now: Instant) {
         self.last_loaded = now;
-        let is_first = self.messages == 0;
+        let restated = self.restate_first(&parcel);
         self.messages += u64::from(parcel.messages());
         self.bytes += parcel.bytes();
-        match parcel.subject.opening.as_ref().filter(|_| is_first) {
-            Some(opening) => {
+        match restated {
+            Some(Restated { before, message }) => {
                 let mut rest = parcel.run.clone();
-                let first = rest.take_front(usize::MAX, 1).and_then(|run| run.iter().next());
-                let first = first.expect("a parcel has a message");
-                // The sorter has read this message before; should it not parse after all, it goes as it is.
-                let opened = opening.open(&first).unwrap_or(first);
-                self.put_off(opened.framed().clone());
-                self.put_off(rest.bytes().clone());
-                self.ledger.enter(parcel);
+                rest.take_front(usize::MAX, 1);
+                let pieces = [before.as_ref(), Some(&message)].into_iter().flatten().map(Message::framed);
+                let pieces: Vec<&Bytes> = pieces.chain([rest.bytes()]).collect();
+                if pieces.iter().map(|piece| piece.len()).sum::<usize>() <= COPY_BYTES_MAX {
+                    pieces.iter().for_each(|piece| self.loading.extend_from_slice(piece));
+                    self.loaded.push((parcel, None));
+                } else {
+                    self.cut_chunk();
+                    pieces.into_iter().cloned().for_each(|piece| self.put_off(piece));
+                    self.ledger.enter(parcel);
+                }
             }
             None if parcel.bytes() > COPY_BYTES_MAX => {
                 self.cut_chunk();
@@ -113,9 +122,28 @@ impl Trip {
             None => {
                 let start = self.loading.len();
                 self.loading.extend_from_slice(parcel.run.bytes());
-                self.loaded.push((parcel, start..self.loading.len()));
+                self.loaded.push((parcel, Some(start..self.loading.len())));
             }
         }
+    }
+
+    /// The parcel's first message in the words it needs on this stream at this place; `None`: those it came in.
+    fn restate_first(&mut self, parcel: &Parcel) -> Option<Restated> {
+        let first = || parcel.run.iter().next().expect("a parcel has a message");
+        let restated = match (&parcel.subject.opening, &parcel.context) {
+            (Some(opening), _) if self.messages == 0 => opening.open(&first()),
+            (None, Some(context)) => match self.context.replace(Rc::clone(context)) {
+                Some(before) if Rc::ptr_eq(&before, context) => return None,
+                Some(before) => context.follow(&before, &first()),
+                None => context.open(&first()),
+            },
+            _ => return None,
+        };
+        // The sorter has read this message before; should it not parse after all, it goes as it is.
+        let is_other = |Restated { before, message }: &Restated| {
+            before.is_some() || message.framed().as_ptr() != parcel.run.bytes().as_ptr()
+        };
+        restated.ok().filter(is_other)
     }
 
     /// Makes room for `bytes` more to be copied together.
@@ -245,7 +273,9 @@ impl Trip {
         }
         let chunk = self.loading.split().freeze();
         for (mut parcel, range) in self.loaded.drain(..) {
-            parcel.run = Run::of_framed(chunk.slice(range), parcel.messages());
+            if let Some(range) = range {
+                parcel.run = Run::of_framed(chunk.slice(range), parcel.run.messages());
+            }
             self.ledger.enter(parcel);
         }
         self.put_off(chunk);

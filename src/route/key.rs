@@ -2,73 +2,159 @@
 
 use twox_hash::XxHash3_64;
 
-use crate::message::field::{self, Malformed, Value};
+use crate::message::field::{self, Field, Malformed, Value};
+use crate::message::path::{FieldPath, Step};
+
+use super::contract::Key;
+use super::reading::{Part, Reading};
+
+/// Keys up to this length are put together on the stack.
+const SHORT_BYTES: usize = 64;
 
 /// Hashes the parts of a key. Each part is preceded by its length, so that `("ab", "c")` and `("a", "bc")` differ.
 pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut whole = Vec::with_capacity(64);
+    let (mut short, mut length, mut long) = ([0u8; SHORT_BYTES], 0, Vec::new());
+    let mut put = |bytes: &[u8]| match short.get_mut(length..length + bytes.len()).filter(|_| long.is_empty()) {
+        Some(room) => {
+            room.copy_from_slice(bytes);
+            length += bytes.len();
+        }
+        None => {
+            if long.is_empty() {
+                long.extend_from_slice(&short[..length]);
+            }
+            long.extend_from_slice(bytes);
+        }
+    };
     for part in parts {
-        whole.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        whole.extend_from_slice(part);
+        put(&(part.len() as u64).to_le_bytes());
+        put(part);
     }
-    XxHash3_64::oneshot(&whole)
+    XxHash3_64::oneshot(if long.is_empty() { &short[..length] } else { &long })
 }
 
-/// The key of an Envoy identifier: `node.id`, or all of it when that is empty.
-pub fn of_envoy_identifier(identifier: &[u8]) -> u64 {
-    let id = field::bytes_at(identifier, &[1, 1]).ok().flatten().filter(|id| !id.is_empty());
-    of_parts([id.unwrap_or(identifier)])
+/// As [`of_parts`] of a single one.
+fn of_one_part(part: &[u8]) -> u64 {
+    let mut short = [0u8; SHORT_BYTES];
+    match short.get_mut(..8 + part.len()) {
+        Some(room) => {
+            room[..8].copy_from_slice(&(part.len() as u64).to_le_bytes());
+            room[8..].copy_from_slice(part);
+            XxHash3_64::oneshot(room)
+        }
+        None => of_parts([part]),
+    }
 }
 
-/// The key of a `MeterDataCollection`: the last non-empty service and instance, which are what OAP's
-/// `MeterProcessor` files the whole set under.
-///
-/// # Errors
-/// When the message does not parse.
-pub fn of_meter_collection(body: &[u8]) -> Result<u64, Malformed> {
-    let (mut service, mut instance): (&[u8], &[u8]) = (&[], &[]);
-    for item in field::fields(body) {
-        if let field::Field { number: 1, value: Value::Bytes(meter), .. } = item? {
-            (service, instance) = meter_source(meter, service, instance)?;
+// === impl Key ===
+
+impl Key {
+    /// The key of a message; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the message is broken before a value that is looked for.
+    pub fn of(&self, message: &Reading<'_>) -> Result<Option<u64>, Malformed> {
+        match self {
+            Key::Fields(paths) => of_fields(paths, message),
+            Key::LastOfElements { field, paths } => of_last(*field, paths, message.body).map(Some),
         }
     }
-    Ok(of_parts([service, instance]))
-}
 
-/// Service (3) and instance (4) of one `MeterData`, or those that held before it.
-fn meter_source<'a>(
-    meter: &'a [u8],
-    mut service: &'a [u8],
-    mut instance: &'a [u8],
-) -> Result<(&'a [u8], &'a [u8]), Malformed> {
-    for item in field::fields(meter) {
-        match item? {
-            field::Field { number: 3, value: Value::Bytes(text), .. } if !text.is_empty() => service = text,
-            field::Field { number: 4, value: Value::Bytes(text), .. } if !text.is_empty() => instance = text,
-            _ => {}
+    /// Whether all of it stands in these fields, so that it changes only when they do.
+    pub fn stands_in(&self, fields: &[u32]) -> bool {
+        match self {
+            Key::Fields(paths) => paths.iter().all(|path| fields.contains(&path.field())),
+            Key::LastOfElements { .. } => false,
         }
     }
-    Ok((service, instance))
+
+    /// Reads what a message of a call names of the key, where earlier messages did not; the key once every part is named.
+    /// For calls that are kept whole, whose first messages are looked at one after the other.
+    pub fn gather(&self, body: &[u8], parts: &mut Vec<Vec<u8>>) -> Option<u64> {
+        let message = Reading { body, carried: &[] };
+        let Key::Fields(paths) = self else { return self.of(&message).ok().flatten() };
+        parts.resize(paths.len(), Vec::new());
+        for (path, part) in paths.iter().zip(parts.iter_mut()).filter(|(_, part)| part.is_empty()) {
+            if let Some(found) = message.part(path).ok().flatten() {
+                part.extend_from_slice(found.bytes());
+            }
+        }
+        let is_complete = parts.iter().all(|part| !part.is_empty());
+        is_complete.then(|| of_parts(parts.iter().map(Vec::as_slice)))
+    }
 }
 
-/// The key of a relayed call: the values at these paths of one message, or `None` while any is missing.
-///
-/// # Errors
-/// When the message does not parse.
-pub fn of_paths(body: &[u8], paths: &[&[u32]]) -> Result<Option<u64>, Malformed> {
+fn of_fields(paths: &[FieldPath], message: &Reading<'_>) -> Result<Option<u64>, Malformed> {
+    // Most keys are one text at the top of a message in which nothing is carried.
+    if let ([path], true) = (paths, message.carried.is_empty())
+        && let [Step::Field(number)] = path.steps()
+        && let Some(text) = field::first_bytes(message.body, *number)?.filter(|text| !text.is_empty())
+    {
+        return Ok(Some(of_one_part(text)));
+    }
+    if let [path] = paths
+        && let Some(part) = message.part(path)?
+    {
+        return Ok(Some(of_parts([part.bytes()])));
+    }
     let mut parts = Vec::with_capacity(paths.len());
     for path in paths {
-        match field::bytes_at(body, path)? {
-            Some(value) if !value.is_empty() => parts.push(value),
-            _ => return Ok(None),
+        parts.push(message.part(path)?);
+    }
+    if parts.iter().any(Option::is_some) {
+        return Ok(Some(of_parts(parts.iter().map(|part| part.as_ref().map_or(&b""[..], Part::bytes)))));
+    }
+    let carried: Vec<&[u8]> = message.carried.iter().filter_map(|(_, value)| value.as_deref()).collect();
+    Ok((!carried.is_empty()).then(|| of_parts(carried)))
+}
+
+/// The last non-empty value at each place over all elements.
+fn of_last(number: u32, paths: &[FieldPath], body: &[u8]) -> Result<u64, Malformed> {
+    let mut last = vec![&b""[..]; paths.len()];
+    for item in field::fields(body) {
+        if let Field { number: found, value: Value::Bytes(element), .. } = item?
+            && found == number
+        {
+            match paths.iter().all(|path| matches!(path.steps(), [Step::Field(_)])) {
+                true => last_at_top(paths, element, &mut last)?,
+                false => last_anywhere(paths, element, &mut last)?,
+            }
         }
     }
-    Ok(Some(of_parts(parts)))
+    Ok(of_parts(last))
+}
+
+/// Reads the element once: its values stand at its top.
+fn last_at_top<'a>(paths: &[FieldPath], element: &'a [u8], last: &mut [&'a [u8]]) -> Result<(), Malformed> {
+    for field in field::fields(element) {
+        if let Field { number, value: Value::Bytes(text), .. } = field?
+            && !text.is_empty()
+            && let Some(at) = paths.iter().position(|path| path.field() == number)
+        {
+            last[at] = text;
+        }
+    }
+    Ok(())
+}
+
+fn last_anywhere<'a>(paths: &[FieldPath], element: &'a [u8], last: &mut [&'a [u8]]) -> Result<(), Malformed> {
+    for (path, last) in paths.iter().zip(last) {
+        path.any(element, &mut |value| {
+            if let Value::Bytes(text) = value
+                && !text.is_empty()
+            {
+                *last = text;
+            }
+            false
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
+    use bytes::{Bytes, BytesMut};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -79,21 +165,22 @@ mod tests {
         meter
     }
 
-    fn collection(meters: &[BytesMut]) -> BytesMut {
+    fn of_set(meters: &[BytesMut]) -> Option<u64> {
         let mut body = BytesMut::new();
         for meter in meters {
             field::put_bytes(&mut body, 1, meter);
         }
-        body
+        let key = Key::LastOfElements { field: 1, paths: vec![FieldPath::of(&[3]), FieldPath::of(&[4])] };
+        key.of(&Reading { body: &body, carried: &[] }).unwrap()
     }
 
     #[test]
     fn a_meter_set_belongs_to_its_last_named_instance() {
-        let named_last = collection(&[meter(b"", b""), meter(b"shop", b"one"), meter(b"", b"")]);
-        let alone = collection(&[meter(b"shop", b"one")]);
-        let other = collection(&[meter(b"shop", b"two")]);
-        assert_eq!(of_meter_collection(&named_last), of_meter_collection(&alone));
-        assert_ne!(of_meter_collection(&alone), of_meter_collection(&other));
+        let named_last = of_set(&[meter(b"", b""), meter(b"shop", b"one"), meter(b"", b"")]);
+        let alone = of_set(&[meter(b"shop", b"one")]);
+        assert_eq!(named_last, alone);
+        assert_eq!(alone, Some(of_parts([&b"shop"[..], b"one"])));
+        assert_ne!(alone, of_set(&[meter(b"shop", b"two")]));
     }
 
     #[test]
@@ -101,8 +188,50 @@ mod tests {
         assert_eq!(of_parts([&b"shop"[..], b"one"]), 0xa897_de4f_1586_f986);
     }
 
+    proptest! {
+        #[test]
+        fn short_and_long_keys_are_hashed_alike(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..150), 0..5)) {
+            let mut whole = Vec::new();
+            for part in &parts {
+                whole.extend_from_slice(&(part.len() as u64).to_le_bytes());
+                whole.extend_from_slice(part);
+            }
+            prop_assert_eq!(of_parts(parts.iter().map(Vec::as_slice)), XxHash3_64::oneshot(&whole));
+            for part in &parts {
+                prop_assert_eq!(of_one_part(part), of_parts([part.as_slice()]));
+            }
+        }
+    }
+
     #[test]
     fn parts_do_not_run_into_each_other() {
         assert_ne!(of_parts([&b"ab"[..], b"c"]), of_parts([&b"a"[..], b"bc"]));
+    }
+
+    #[test]
+    fn an_envoy_without_a_node_id_is_known_by_its_whole_identifier() {
+        let key = Key::Fields(vec![FieldPath::of(&[1, 1, 1])]);
+        let of = |identifier: &[u8]| {
+            key.of(&Reading { body: b"", carried: &[(1, Some(Bytes::copy_from_slice(identifier)))] }).unwrap()
+        };
+        let named = |id: &[u8], more: &[u8]| {
+            let (mut node, mut identifier) = (BytesMut::new(), BytesMut::new());
+            field::put_bytes(&mut node, 1, id);
+            field::put_bytes(&mut node, 2, more);
+            field::put_bytes(&mut identifier, 1, &node);
+            identifier
+        };
+        assert_eq!(of(&named(b"sidecar~1", b"x")), of(&named(b"sidecar~1", b"y")));
+        assert_ne!(of(&named(b"", b"x")), of(&named(b"", b"y")));
+    }
+
+    #[test]
+    fn a_call_that_is_kept_whole_has_a_key_once_its_messages_have_named_all_of_it() {
+        let key = Key::Fields(vec![FieldPath::of(&[3]), FieldPath::of(&[4])]);
+        let named = Some(of_parts([&b"shop"[..], b"one"]));
+        let mut parts = Vec::new();
+        assert_eq!(key.gather(&meter(b"shop", b""), &mut parts), None);
+        assert_eq!(key.gather(&meter(b"", b"one"), &mut parts), named);
+        assert_eq!(key.gather(&meter(b"shop", b"one"), &mut Vec::new()), named);
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::attribution::{Attributed, Attribution};
 use super::behaviour::Behaviour;
 use super::check::Evidence;
 use super::tally::{Counts, Detail, Tally};
@@ -32,7 +33,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// How closely it looks at messages.
     pub detail: Detail,
-    /// Appends `method source agent seq` for each id before the answer goes out; implies [`Detail::Ids`].
+    /// Appends `method source agent seq` for each id before the answer goes out; implies at least [`Detail::Ids`].
     pub log: Option<PathBuf>,
     /// How it misbehaves from the start.
     pub behaviour: Behaviour,
@@ -124,9 +125,25 @@ impl Collector {
         self.shared.tally().counts()
     }
 
-    /// The ids seen since the first start; empty unless [`Detail::Ids`].
+    /// The ids seen since the first start; empty below [`Detail::Ids`].
     pub fn evidence(&self) -> Evidence {
         self.shared.tally().evidence().clone()
+    }
+
+    /// Every item filed since the first start, and how often; empty unless [`Detail::Items`].
+    pub fn attributed(&self) -> Attributed {
+        self.shared.tally().attributed().clone()
+    }
+
+    /// Every item filed since the first start, in order; empty unless [`Detail::Items`].
+    pub fn filed(&self) -> Vec<Attribution> {
+        self.shared.tally().filed().to_vec()
+    }
+
+    /// How often a message with these words of its own was read since the first start, filed or not; 0 unless
+    /// [`Detail::Items`]. See [`own_words`](super::receivers::own_words).
+    pub fn times_read(&self, words: u64) -> u64 {
+        self.shared.tally().times_read(words)
     }
 
     /// Changes the behaviour of open and future streams.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::receivers::Rule;
+use super::receivers::{Rule, Signal};
 
 /// A path into nested messages, by field number.
 pub type Path = &'static [u32];
@@ -13,6 +13,8 @@ pub type Path = &'static [u32];
 pub struct Method {
     /// `/package.Service/Method`, exact.
     pub path: String,
+    /// The path of the method whose data it brings: its own, unless several methods bring the same.
+    pub group: String,
     /// Whether the client sends a stream.
     pub streams_in: bool,
     /// Whether the server answers with a stream.
@@ -79,6 +81,15 @@ const V2_OF_V3: [(&str, &str); 2] = [
         "/envoy.service.metrics.v2.MetricsService/StreamMetrics",
     ),
 ];
+/// Methods that bring the same data in another form, so that a gateway may use the one for the other.
+const SAME_DATA: [(&str, &str); 3] = [
+    ("/skywalking.v3.TraceSegmentReportService/collectInSync", "/skywalking.v3.TraceSegmentReportService/collect"),
+    ("/skywalking.v3.MeterReportService/collectBatch", "/skywalking.v3.MeterReportService/collect"),
+    (
+        "/satellite.envoy.accesslog.v3.SatelliteAccessLogService/StreamAccessLogs",
+        "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+    ),
+];
 /// Methods that agents before 8.8 call without the package.
 const COMPAT: [&str; 12] = [
     "TraceSegmentReportService/collect",
@@ -99,6 +110,10 @@ fn table() -> Vec<Method> {
     let mut methods = v3();
     methods.extend(v10());
     methods.extend(others());
+    for (other, group) in SAME_DATA {
+        let method = methods.iter_mut().find(|method| method.path == other).expect("named in the tables above");
+        method.group = group.to_owned();
+    }
     let again = |methods: &[Method], old: &str, path: String| {
         let method = methods.iter().find(|method| method.path == old).expect("named in the table above");
         Method { path, ..method.clone() }
@@ -113,11 +128,19 @@ fn table() -> Vec<Method> {
 }
 
 fn stream(path: &str, rule: Rule, id: Path) -> Method {
-    Method { path: path.to_owned(), streams_in: true, streams_out: false, rule, id, reply: Reply::Empty }
+    Method {
+        path: path.to_owned(),
+        group: path.to_owned(),
+        streams_in: true,
+        streams_out: false,
+        rule,
+        id,
+        reply: Reply::Empty,
+    }
 }
 
 fn unary(path: &str, rule: Rule, reply: Reply) -> Method {
-    Method { path: path.to_owned(), streams_in: false, streams_out: false, rule, id: &[PRIVATE_ID], reply }
+    Method { streams_in: false, reply, ..stream(path, rule, &[PRIVATE_ID]) }
 }
 
 fn each(service: Path, instance: Path) -> Rule {
@@ -131,10 +154,9 @@ fn v3() -> Vec<Method> {
     let said = each(&[1], &[2]);
     let runtime = each(&[2], &[3]);
     let page = each(&[1], &[]);
-    let segment = Rule::Elements { service: &[4], instance: &[5], id: &[2] };
     vec![
         stream("TraceSegmentReportService/collect", each(&[4], &[5]), &[2]),
-        unary("TraceSegmentReportService/collectInSync", segment, Reply::Empty),
+        Method { id: &[2], ..unary("TraceSegmentReportService/collectInSync", Rule::Segments, Reply::Empty) },
         stream("SpanAttachedEventReportService/collect", each(&[6, 2], &[]), &[2]),
         stream("LogReportService/collect", Rule::Logs, &[4]),
         stream("MeterReportService/collect", Rule::MeterStream, &[1, 2, 2]),
@@ -168,7 +190,7 @@ fn v3() -> Vec<Method> {
             Reply::Command("ContinuousProfilingReportTask"),
         ),
         stream("EBPFAccessLogService/collect", Rule::EbpfAccessLog, &[PRIVATE_ID]),
-        stream("ServiceMeshMetricService/collect", each(&[1, 1, 5], &[]), &[PRIVATE_ID]),
+        stream("ServiceMeshMetricService/collect", Rule::Mesh, &[PRIVATE_ID]),
         unary("BrowserPerfService/collectPerfData", each(&[1], &[2]), Reply::Empty),
         unary("BrowserPerfService/collectWebVitalsPerfData", each(&[1], &[2]), Reply::Empty),
         unary("BrowserPerfService/collectResourcePerfData", each(&[1], &[2]), Reply::Empty),
@@ -207,9 +229,13 @@ fn others() -> Vec<Method> {
             entry,
         ),
         stream("/envoy.service.metrics.v3.MetricsService/StreamMetrics", Rule::EnvoyMetrics, &[2, 2]),
-        unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Rule::Otlp, Reply::Empty),
-        unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", Rule::Otlp, Reply::Empty),
-        unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export", Rule::Otlp, Reply::Empty),
+        unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Rule::Otlp(Signal::Traces), Reply::Empty),
+        unary(
+            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Rule::Otlp(Signal::Metrics),
+            Reply::Empty,
+        ),
+        unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export", Rule::Otlp(Signal::Logs), Reply::Empty),
         unary(HEALTH, Rule::Each { service: &[], instance: &[] }, Reply::Serving),
     ]
 }

@@ -3,20 +3,30 @@
 //! PROTOCOLS.md section 1.2 names the handler behind each rule. A message that OAP would silently drop is counted as
 //! discarded and its id is not recorded: for the checker it is lost, as it is for the user.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::methods::{Method, MethodId, Path};
-use super::tally::{Detail, SourceId, Tally};
-use crate::message::field::{self, Malformed, Value, bytes_at, fields, first_bytes, last_bytes};
-use crate::message::run::Run;
+use super::methods::{Method, MethodId, Path, Reply};
+use super::tally::{Detail, Tally};
+use crate::message::field::Malformed;
 use crate::wire::grpc::{Code, Status};
 
+mod alone;
+mod carried;
+mod clerk;
 mod datasets;
 mod names;
+mod otlp;
+mod reading;
+mod replies;
 #[cfg(test)]
 mod tests;
+mod upload;
 
-use datasets::{Chunks, MeterSet, Upload};
+use carried::{Identifier, LogService, NodeAndConnection, Task};
+use clerk::{Clerk, Memo};
+use datasets::{Chunks, MeterSet};
+pub use otlp::Signal;
+use upload::Upload;
 
 /// How the messages of a method's streams are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +38,10 @@ pub enum Rule {
         /// Where the instance stands; empty when it is no part of the source.
         instance: Path,
     },
-    /// A batch in field 1 whose elements name their sources.
-    Elements {
-        /// Where an element's service stands.
-        service: Path,
-        /// Where an element's instance stands.
-        instance: Path,
-        /// Where an element's id stands.
-        id: Path,
-    },
+    /// A batch of segments, each of which names its source.
+    Segments,
+    /// Metrics of a service mesh, each of which names both its ends.
+    Mesh,
     /// The first service of the stream is pinned and overwrites later ones; messages before it are dropped.
     Logs,
     /// The stream is one set, filed at its end, clean or not, under the last service and instance it named.
@@ -59,7 +64,7 @@ pub enum Rule {
     /// The identifier of the first message holds; a stream whose first message names nobody is dropped.
     EnvoyMetrics,
     /// Each element of field 1 has a resource that names its service.
-    Otlp,
+    Otlp(Signal),
     /// Metadata, go-on, content, end.
     AsyncProfiler,
     /// The same in pprof's variant.
@@ -71,8 +76,10 @@ pub enum Rule {
 pub enum End {
     /// The client half-closed.
     Clean,
-    /// Reset, connection lost, or ended by us.
+    /// Reset, or the connection is lost.
     Broken,
+    /// We ended it with an error, which the handler is not told.
+    Closed,
 }
 
 /// The receiver of one call.
@@ -80,37 +87,42 @@ pub enum End {
 pub struct Receiver {
     id: MethodId,
     method: &'static Method,
-    /// The source of the last message: looking it up again would cost more than comparing its name.
     memo: Memo,
-    /// Whether a message has been read.
-    begun: bool,
+    /// The one request of a unary call; its handler is called at the half-close.
+    request: Option<Vec<u8>>,
     state: State,
 }
 
+/// What is remembered from one message for the next.
 #[derive(Debug)]
 enum State {
-    /// Nothing is remembered.
-    Plain,
-    Logs {
-        service: Vec<u8>,
-    },
+    Nothing,
+    Logs(LogService),
     Meters(MeterSet),
     GoProfile(Chunks),
-    /// The source in force; `None`: messages are dropped.
-    Carried(Option<SourceId>),
-    Ebpf {
-        node: Vec<u8>,
-        source: Option<SourceId>,
-    },
+    Envoy(Identifier),
+    EbpfProfiling(Task),
+    EbpfAccessLog(NodeAndConnection),
     Upload(Upload),
 }
 
-#[derive(Debug, Default)]
-struct Memo {
-    name: Vec<u8>,
-    /// Bytes of the service in `name`.
-    service_bytes: usize,
-    id: Option<SourceId>,
+/// Why a receiver ends the call.
+#[derive(Debug)]
+enum Thrown {
+    Malformed(Malformed),
+    Status(Status),
+}
+
+/// Digest of what a message says itself, without what its stream says once; `None` when that is nothing. A gateway that
+/// does right does not change it.
+pub fn own_words(id: MethodId, body: &[u8]) -> Option<u64> {
+    let said_once: &[u32] = match id.method().rule {
+        Rule::Logs => &[2],
+        Rule::AccessLog { .. } | Rule::EnvoyMetrics | Rule::EbpfProfiling => &[1],
+        Rule::EbpfAccessLog => &[1, 2],
+        _ => &[],
+    };
+    reading::digest_of_rest(body, said_once).ok().flatten()
 }
 
 // === impl Receiver ===
@@ -120,20 +132,22 @@ impl Receiver {
     pub fn new(id: MethodId) -> Self {
         let method = id.method();
         let state = match method.rule {
-            Rule::Logs => State::Logs { service: Vec::new() },
+            Rule::Logs => State::Logs(LogService::default()),
             Rule::MeterStream => State::Meters(MeterSet::default()),
             Rule::GoProfile => State::GoProfile(Chunks::default()),
-            Rule::EbpfProfiling | Rule::AccessLog { .. } | Rule::EnvoyMetrics => State::Carried(None),
-            Rule::EbpfAccessLog => State::Ebpf { node: Vec::new(), source: None },
+            Rule::AccessLog { .. } | Rule::EnvoyMetrics => State::Envoy(Identifier::default()),
+            Rule::EbpfProfiling => State::EbpfProfiling(Task::default()),
+            Rule::EbpfAccessLog => State::EbpfAccessLog(NodeAndConnection::default()),
             Rule::AsyncProfiler | Rule::Pprof => State::Upload(Upload::new(method.rule == Rule::Pprof)),
-            _ => State::Plain,
+            _ => State::Nothing,
         };
-        Self { id, method, memo: Memo::default(), begun: false, state }
+        Self { id, method, memo: Memo::default(), request: None, state }
     }
 
     /// Whether messages have to be shown to the receiver at this level of detail.
     pub fn looks_at_messages(&self, detail: Detail) -> bool {
-        detail > Detail::Counts || matches!(self.state, State::Upload(_))
+        let speaks = matches!(self.method.reply, Reply::Receiver | Reply::Command(_) | Reply::Processes);
+        detail > Detail::Counts || speaks
     }
 
     /// Reads one message (without its prefix, decompressed). Answers the message to send back now, if any.
@@ -141,234 +155,92 @@ impl Receiver {
     /// # Errors
     /// The status that ends the call.
     pub fn message(&mut self, body: &[u8], tally: &mut Tally) -> Result<Option<Bytes>, Status> {
-        let first = !std::mem::replace(&mut self.begun, true);
-        let malformed =
-            |broken: Malformed| Status::new(Code::Internal, format!("Invalid protobuf byte sequence: {broken}"));
-        match &mut self.state {
-            State::Upload(upload) => return upload.message(body),
-            State::Plain => self.plain(body, tally)?,
-            State::Logs { .. } => self.log(body, tally).map_err(malformed)?,
-            State::Meters(set) => set.add(body, id_path(self.method, tally)).map_err(malformed)?,
-            State::GoProfile(_) => self.go_chunk(body, tally).map_err(malformed)?,
-            State::Carried(_) => self.carried(first, body, tally)?,
-            State::Ebpf { .. } => self.ebpf(first, body, tally).map_err(malformed)?,
+        reading::check(body).map_err(Thrown::from)?;
+        if tally.detail() >= Detail::Items
+            && let Some(own) = own_words(self.id, body)
+        {
+            tally.read_words(own);
+        }
+        if self.method.streams_in {
+            return Ok(self.read(body, tally)?);
+        }
+        match self.request.replace(body.to_vec()) {
+            None => Ok(None),
+            Some(_) => Err(Status::new(Code::Internal, "Too many requests")),
+        }
+    }
+
+    /// The call is over. Answers the message of a good answer, if it was half-closed.
+    ///
+    /// # Errors
+    /// The status to answer instead, where a unary call's handler throws.
+    pub fn end(&mut self, end: End, tally: &mut Tally) -> Result<Option<Bytes>, Status> {
+        let request = self.request.take().filter(|_| end == End::Clean);
+        if let Some(request) = &request
+            && tally.detail() >= Detail::Sources
+        {
+            self.read(request, tally)?;
+        }
+        let state = std::mem::replace(&mut self.state, State::Nothing);
+        let mut clerk = Clerk { id: self.id, memo: &mut self.memo, tally };
+        match state {
+            State::Meters(set) if end == End::Closed => set.discard(&mut clerk),
+            State::Meters(set) => set.file(&mut clerk),
+            State::GoProfile(chunks) => chunks.discard(&mut clerk),
+            State::Upload(upload) => upload.end(end, &mut clerk),
+            _ => {}
+        }
+        let reply = || replies::to(&request.unwrap_or_default(), self.method.reply);
+        Ok(if end == End::Clean { reply() } else { None })
+    }
+
+    fn read(&mut self, body: &[u8], tally: &mut Tally) -> Result<Option<Bytes>, Thrown> {
+        let mut clerk = Clerk { id: self.id, memo: &mut self.memo, tally };
+        let clerk = &mut clerk;
+        match (&mut self.state, self.method.rule) {
+            (State::Logs(logs), _) => logs.message(body, clerk)?,
+            (State::Meters(set), _) => set.message(body, clerk)?,
+            (State::GoProfile(chunks), _) => chunks.message(body, clerk)?,
+            (State::Envoy(envoy), Rule::AccessLog { every_message }) => {
+                envoy.access_logs(every_message, body, clerk)?
+            }
+            (State::Envoy(envoy), _) => envoy.metrics(body, clerk)?,
+            (State::EbpfProfiling(task), _) => task.message(body, clerk)?,
+            (State::EbpfAccessLog(said), _) => said.message(body, clerk)?,
+            (State::Upload(upload), _) => return upload.message(body, clerk),
+            (State::Nothing, Rule::Each { service, instance }) => alone::each(body, service, instance, clerk)?,
+            (State::Nothing, Rule::Segments) => alone::segments(body, clerk)?,
+            (State::Nothing, Rule::Mesh) => alone::mesh(body, clerk)?,
+            (State::Nothing, Rule::Events) => alone::event(body, clerk)?,
+            (State::Nothing, Rule::MeterBatch) => MeterSet::batch(body, clerk)?,
+            (State::Nothing, Rule::Otlp(signal)) => signal.request(body, clerk)?,
+            (State::Nothing, _) => {}
         }
         Ok(None)
     }
+}
 
-    /// The call is over.
-    pub fn end(&mut self, end: End, tally: &mut Tally) {
-        match std::mem::replace(&mut self.state, State::Plain) {
-            State::Meters(set) => set.file(self.id, tally),
-            State::GoProfile(chunks) => chunks.discard(self.id, "unfinished profile", tally),
-            State::Upload(upload) if tally.detail() > Detail::Counts => upload.end(self.id, end, tally),
-            _ => {}
-        }
-    }
+// === impl Thrown ===
 
-    /// Messages that need nothing from their neighbours.
-    fn plain(&mut self, body: &[u8], tally: &mut Tally) -> Result<(), Status> {
-        let malformed = |broken: Malformed| Status::new(Code::Internal, broken.to_string());
-        match self.method.rule {
-            Rule::Each { service, instance } => self.each(body, service, instance, self.method.id, tally),
-            Rule::Elements { service, instance, id } => {
-                elements(body, 1).try_for_each(|element| self.each(element?, service, instance, id, tally))
-            }
-            Rule::Events => {
-                if first_bytes(body, 9).map_err(malformed)?.unwrap_or_default().is_empty() {
-                    return Err(Status::new(Code::InvalidArgument, "layer field is required since v9.0.0"));
-                }
-                self.each(body, &[2, 1], &[2, 2], self.method.id, tally)
-            }
-            Rule::MeterBatch => {
-                let mut set = MeterSet::default();
-                let id = id_path(self.method, tally);
-                elements(body, 1)
-                    .try_for_each(|meter| set.add(meter?, id.get(1..).unwrap_or_default()))
-                    .map(|()| set.counted_once(body.len()).file(self.id, tally))
-            }
-            Rule::Otlp => elements(body, 1).try_for_each(|resource| self.otlp(resource?, tally)),
-            _ => Ok(()),
-        }
-        .map_err(malformed)
-    }
-
-    fn each(
-        &mut self,
-        body: &[u8],
-        service: Path,
-        instance: Path,
-        id: Path,
-        tally: &mut Tally,
-    ) -> Result<(), Malformed> {
-        let at = |path: Path| if path.is_empty() { Ok(None) } else { bytes_at(body, path) };
-        let (service, instance) = (at(service)?.unwrap_or_default(), at(instance)?.unwrap_or_default());
-        let source = self.memo.source(self.id, service, instance, tally);
-        self.file(source, body, id, tally)
-    }
-
-    /// Files one item and records its id.
-    fn file(&self, source: SourceId, body: &[u8], id: Path, tally: &mut Tally) -> Result<(), Malformed> {
-        tally.file(self.id, source, 1, body.len());
-        if tally.detail() < Detail::Ids || id.is_empty() {
-            return Ok(());
-        }
-        if let Some(id) = bytes_at(body, id)? {
-            tally.record(self.id, source, id);
-        }
-        Ok(())
-    }
-
-    fn log(&mut self, body: &[u8], tally: &mut Tally) -> Result<(), Malformed> {
-        let State::Logs { service: pinned } = &mut self.state else { return Ok(()) };
-        if pinned.is_empty() {
-            pinned.extend_from_slice(last_bytes(body, 2)?.unwrap_or_default());
-        }
-        if pinned.is_empty() {
-            tally.discard(self.id, "no service", 1);
-            return Ok(());
-        }
-        let instance = first_bytes(body, 3)?.unwrap_or_default();
-        let source = self.memo.source(self.id, pinned, instance, tally);
-        self.file(source, body, self.method.id, tally)
-    }
-
-    fn go_chunk(&mut self, body: &[u8], tally: &mut Tally) -> Result<(), Malformed> {
-        let State::GoProfile(chunks) = &mut self.state else { return Ok(()) };
-        let task = last_bytes(body, 1)?.unwrap_or_default();
-        if task.is_empty() {
-            tally.discard(self.id, "no task", 1);
-            return Ok(());
-        }
-        if chunks.task() != task {
-            std::mem::replace(chunks, Chunks::of(task)).discard(self.id, "unfinished profile", tally);
-        }
-        chunks.add(body, id_path(self.method, tally))?;
-        if fields(body).flatten().any(|field| field.number == 3 && field.value == Value::Varint(1)) {
-            std::mem::take(chunks).file(self.id, tally);
-        }
-        Ok(())
-    }
-
-    /// Identifier or task, said once and carried.
-    fn carried(&mut self, first: bool, body: &[u8], tally: &mut Tally) -> Result<(), Status> {
-        let malformed = |broken: Malformed| Status::new(Code::Internal, broken.to_string());
-        let State::Carried(source) = &mut self.state else { return Ok(()) };
-        let said = first_bytes(body, 1).map_err(malformed)?;
-        let reread = match self.method.rule {
-            Rule::AccessLog { every_message } => every_message && said.is_some(),
-            Rule::EbpfProfiling => said.is_some(),
-            _ => false,
-        };
-        if first || reread {
-            let said = said.unwrap_or_default();
-            *source = match self.method.rule {
-                Rule::EnvoyMetrics => names::of_node(bytes_at(said, &[1]).map_err(malformed)?.unwrap_or_default())
-                    .map(|(service, instance)| self.memo.source(self.id, &service, instance, tally)),
-                Rule::AccessLog { .. } => {
-                    let node = bytes_at(said, &[1, 1]).map_err(malformed)?.unwrap_or_default();
-                    Some(self.memo.source(self.id, node, b"", tally))
-                }
-                _ => {
-                    let task = first_bytes(said, 1).map_err(malformed)?.unwrap_or_default();
-                    Some(self.memo.source(self.id, task, b"", tally))
-                }
-            };
-        }
-        if self.method.rule == Rule::EbpfProfiling && !has_any(body, &[2, 3]) {
-            return Err(Status::new(Code::Unknown, "the profiling data is neither on CPU nor off CPU"));
-        }
-        match *source {
-            Some(source) => self.file(source, body, self.method.id, tally).map_err(malformed),
-            None => {
-                tally.discard(self.id, "no node", 1);
-                Ok(())
-            }
-        }
-    }
-
-    fn ebpf(&mut self, first: bool, body: &[u8], tally: &mut Tally) -> Result<(), Malformed> {
-        let State::Ebpf { node, source } = &mut self.state else { return Ok(()) };
-        let said = first_bytes(body, 1)?;
-        if first || said.is_some() {
-            let name = first_bytes(said.unwrap_or_default(), 1)?.unwrap_or_default();
-            name.clone_into(node);
-        }
-        if let Some(connection) = first_bytes(body, 2)? {
-            let service = bytes_at(connection, &[1, 1, 1])?.unwrap_or_default();
-            *source = Some(self.memo.source(self.id, node, service, tally));
-        }
-        match *source {
-            Some(source) => self.file(source, body, self.method.id, tally),
-            None => {
-                tally.discard(self.id, "no connection", 1);
-                Ok(())
-            }
-        }
-    }
-
-    fn otlp(&mut self, element: &[u8], tally: &mut Tally) -> Result<(), Malformed> {
-        let (mut service, mut id) = (&b""[..], None);
-        for attribute in elements(first_bytes(element, 1)?.unwrap_or_default(), 1) {
-            let attribute = attribute?;
-            match first_bytes(attribute, 1)? {
-                Some(b"service.name") => service = bytes_at(attribute, &[2, 1])?.unwrap_or_default(),
-                Some(b"switchyard.id") => id = bytes_at(attribute, &[2, 1])?,
-                _ => {}
-            }
-        }
-        let source = self.memo.source(self.id, service, b"", tally);
-        tally.file(self.id, source, 1, element.len());
-        if let Some(id) = id.filter(|_| tally.detail() == Detail::Ids) {
-            tally.record(self.id, source, id);
-        }
-        Ok(())
+impl Thrown {
+    fn status(code: Code, message: &str) -> Self {
+        Thrown::Status(Status::new(code, message))
     }
 }
 
-impl Memo {
-    fn source(&mut self, method: MethodId, service: &[u8], instance: &[u8], tally: &mut Tally) -> SourceId {
-        if let Some(id) = self.id {
-            let known = self.name.split_at(self.service_bytes);
-            if known.0 == service && known.1.strip_prefix(b"/").unwrap_or_default() == instance {
-                return id;
+impl From<Malformed> for Thrown {
+    fn from(broken: Malformed) -> Self {
+        Thrown::Malformed(broken)
+    }
+}
+
+impl From<Thrown> for Status {
+    fn from(thrown: Thrown) -> Self {
+        match thrown {
+            Thrown::Malformed(broken) => {
+                Status::new(Code::Internal, format!("Invalid protobuf byte sequence: {broken}"))
             }
+            Thrown::Status(status) => status,
         }
-        self.name.clear();
-        self.name.extend_from_slice(service);
-        self.service_bytes = service.len();
-        if !instance.is_empty() {
-            self.name.push(b'/');
-            self.name.extend_from_slice(instance);
-        }
-        *self.id.insert(tally.source(method, &self.name))
     }
-}
-
-/// Every occurrence of length-delimited field `number`.
-fn elements(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
-    fields(message).filter_map(move |field| match field {
-        Ok(field::Field { number: n, value: Value::Bytes(bytes), .. }) if n == number => Some(Ok(bytes)),
-        Ok(_) => None,
-        Err(broken) => Some(Err(broken)),
-    })
-}
-
-/// Where ids stand, if they are to be recorded at all.
-fn id_path(method: &Method, tally: &Tally) -> Path {
-    if tally.detail() == Detail::Ids { method.id } else { &[] }
-}
-
-fn has_any(message: &[u8], numbers: &[u32]) -> bool {
-    fields(message).flatten().any(|field| numbers.contains(&field.number))
-}
-
-/// A framed message with one varint field, or an empty one.
-fn framed_varint(number: u32, value: u64) -> Bytes {
-    let mut body = BytesMut::new();
-    if value > 0 {
-        field::put_varint(&mut body, u64::from(number) << 3);
-        field::put_varint(&mut body, value);
-    }
-    Run::of_body(&body).bytes().clone()
 }

@@ -7,19 +7,22 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::attribution::{Attributed, Attribution};
 use super::check::{Evidence, IdCounts};
 use super::methods::MethodId;
 
 /// How closely a collector looks at messages. What it does not look at costs it nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Detail {
-    /// Messages and bytes per method; no field is read (except for uploads, which need a reply).
+    /// Messages and bytes per method; no field is read (except where the reply speaks of the request).
     Counts,
     /// Also per source, with OAP's stream rules.
     #[default]
     Sources,
     /// Also every id.
     Ids,
+    /// Also every item, with all that it was filed under.
+    Items,
 }
 
 /// A snapshot, as `GET /counts` answers it.
@@ -61,7 +64,7 @@ pub struct MethodCounts {
 /// Items filed under one source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filed {
-    /// How many; an item is a message, or an element of a batch that may be cut.
+    /// How many: messages, or elements of a batch that may be cut.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -76,6 +79,11 @@ pub struct Tally {
     detail: Detail,
     methods: Vec<MethodTally>,
     evidence: Evidence,
+    attributed: Attributed,
+    /// The same items in the order in which they were filed.
+    filed: Vec<Attribution>,
+    /// How often which words were read, filed or not.
+    words: HashMap<u64, u64>,
     log: Option<Log>,
     /// Written by the collector.
     pub(super) connections: u64,
@@ -117,7 +125,7 @@ impl Tally {
             Some(path) => Some(Log { file: File::options().create(true).append(true).open(path)?, lines: Vec::new() }),
             None => None,
         };
-        let detail = if log.is_some() { Detail::Ids } else { detail };
+        let detail = if log.is_some() { detail.max(Detail::Ids) } else { detail };
         let methods = MethodId::all().map(|_| MethodTally::default()).collect();
         Ok(Self { detail, methods, log, ..Self::default() })
     }
@@ -160,6 +168,21 @@ impl Tally {
         &self.evidence
     }
 
+    /// Every item filed, and how often.
+    pub fn attributed(&self) -> &Attributed {
+        &self.attributed
+    }
+
+    /// Every item filed, in order.
+    pub fn filed(&self) -> &[Attribution] {
+        &self.filed
+    }
+
+    /// How often a message with these words of its own was read; see [`own_words`](super::receivers::own_words).
+    pub fn times_read(&self, words: u64) -> u64 {
+        self.words.get(&words).copied().unwrap_or_default()
+    }
+
     /// A call began.
     pub fn call(&mut self, method: MethodId) {
         self.methods[method.0].calls += 1;
@@ -175,6 +198,11 @@ impl Tally {
         let tally = &mut self.methods[method.0];
         tally.messages += messages;
         tally.bytes += bytes;
+    }
+
+    /// A message with these words of its own was read.
+    pub fn read_words(&mut self, words: u64) {
+        *self.words.entry(words).or_default() += 1;
     }
 
     /// The number of a source.
@@ -220,6 +248,14 @@ impl Tally {
                 log.write();
             }
         }
+    }
+
+    /// An item is filed under a source, by what `context` digests.
+    pub fn attribute(&mut self, method: MethodId, source: SourceId, context: u64, item: String) {
+        let source = self.methods[method.0].sources[source].0.clone();
+        let attribution = Attribution { group: &method.method().group, source, context, item };
+        self.filed.push(attribution.clone());
+        *self.attributed.entry(attribution).or_default() += 1;
     }
 
     /// Writes the log's lines so far, with one write. Called before every answer: what was answered is in the file.

@@ -3,8 +3,14 @@
 use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
+mod identity;
+mod methods;
 mod mistakes;
 mod never_a_panic;
+mod pools;
+mod protos;
+mod routes;
+mod routes_wrong;
 mod sound;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");

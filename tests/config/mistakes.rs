@@ -186,34 +186,6 @@ switchyard.yaml:4:19: error: limits.relay_deadline: cannot be off
 }
 
 #[test]
-fn methods_to_relay_that_are_none() {
-    let expected = r#"
-switchyard.yaml:2:17: error: relay[1]: "a.B/D" does not begin with a slash
-  2 | relay: [/a.B/C, a.B/D, /a.B/C, { path: /x.Y/*, flow: metric }, { flow: l…
-    |                 ^^^^^
-  mend: write /a.B/D
-switchyard.yaml:2:24: error: relay[2]: /a.B/C is named twice
-  2 | relay: [/a.B/C, a.B/D, /a.B/C, { path: /x.Y/*, flow: metric }, { flow: l…
-    |                        ^^^^^^
-  mend: name each method once
-switchyard.yaml:2:40: error: relay[3].path: "/x.Y/*" is not the path of a method
-  2 | … a.B/D, /a.B/C, { path: /x.Y/*, flow: metric }, { flow: logs }]
-    |                          ^^^^^^
-  mend: write /my.pkg.Service/Method, one method each
-switchyard.yaml:2:54: error: relay[3].flow: "metric" is not one of control, traces, logs, access_logs, metrics, profiles
-  2 | …, { path: /x.Y/*, flow: metric }, { flow: logs }]
-    |                          ^^^^^^
-  mend: did you mean `metrics`?
-switchyard.yaml:2:64: error: relay[4]: has no path
-  2 | …/x.Y/*, flow: metric }, { flow: logs }]
-    |                          ^
-  mend: write `path: /my.pkg.Service/Method`
-"#;
-    let text = "to: a:1\nrelay: [/a.B/C, a.B/D, /a.B/C, { path: /x.Y/*, flow: metric }, { flow: logs }]";
-    assert_says(text, expected);
-}
-
-#[test]
 fn a_variable_nobody_set() {
     let expected = "
 switchyard.yaml:1:5: error: to: is empty: the variable OAP is not set
@@ -240,6 +212,8 @@ switchyard.yaml:2:2: error: tabs disallowed within this context (block indentati
   mend: indent with spaces, not tabs
 ";
     assert_says("listen:\n\tagents: 1", tab);
+    let bare = said(read("to: [${A}, ${B}]"));
+    assert!(bare.ends_with("mend: between brackets a variable stands in quotes: [\"${VAR}\"]"), "{bare}");
     let twice = "
 switchyard.yaml:2:1: error: `to` is said twice
   2 | to: b:1

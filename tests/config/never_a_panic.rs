@@ -8,6 +8,13 @@ use switchyard::config::{Overrides, Plan, load, load_with};
 
 use super::{EXAMPLE, read, said};
 
+/// Configs of which everything is ASCII, so that they can be cut anywhere.
+const SEEDS: [&str; 3] = [
+    include_str!("../../fuzz/corpus/config/routes.seed"),
+    include_str!("../../fuzz/corpus/config/methods.seed"),
+    include_str!("../../fuzz/corpus/config/wrong_routes.seed"),
+];
+
 #[test]
 fn a_bomb_is_refused_before_it_grows() {
     let mut laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -43,6 +50,17 @@ proptest! {
             text.insert(at, junk);
         }
         let _ = said(load(&text, "any.yaml", &Overrides::default()));
+    }
+
+    #[test]
+    fn broken_routes_are_never_a_panic(
+        seed in prop::sample::select(&SEEDS[..]), at in 0usize..2_000, cut in 0usize..12, junk in "[ -~\n]{0,6}"
+    ) {
+        let mut text = seed.to_owned();
+        let at = at % (text.len() + 1);
+        let to = text.len().min(at + cut);
+        text.replace_range(at..to, &junk);
+        let _ = said(load_with(&text, "any.yaml", &Overrides::default(), HashMap::new()));
     }
 
     #[test]

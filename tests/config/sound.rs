@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use switchyard::config::keys::{KEYS, Kind};
 use switchyard::config::{Log, LogFormat, Plan};
+use switchyard::listener::identity::Identity;
 use switchyard::listener::{Limits, Reply};
 use switchyard::message::flow::Flow;
 use switchyard::pool::{self, Endpoint, Policy};
-use switchyard::route::RelayMethod;
+use switchyard::route::catalogue;
 
 use super::{EXAMPLE, overrides, plan, read_with};
 
@@ -16,9 +17,19 @@ const DOCS: &str = include_str!("../../docs/configuration.md");
 #[test]
 fn the_example_is_exactly_the_defaults() {
     let example = plan(EXAMPLE);
-    assert_eq!(example, plan("to: collector-a:11800,collector-b:11800"));
+    let short = plan("to: collector-a:11800,collector-b:11800");
+    assert_eq!((&example.listeners, &example.pools), (&short.listeners, &short.pools));
+    assert_eq!((&example.limits, example.reply, &example.log), (&short.limits, short.reply, &short.log));
+    assert_eq!((example.memory_bytes, example.workers), (short.memory_bytes, short.workers));
+    assert_eq!(example.identity, Identity::default());
+    let known: Vec<&str> = example.routes.all().iter().map(|route| route.method.path).collect();
+    assert_eq!(known.len(), catalogue::methods().len());
+    assert!(example.routes.all().iter().all(|route| route.rules.len() == 1), "no rule but the one for the rest");
     let endpoint = |host: &str| Endpoint { host: host.into(), port: 11_800 };
-    assert_eq!(example.pool, pool::Settings::new("default", vec![endpoint("collector-a"), endpoint("collector-b")]));
+    assert_eq!(
+        example.pools[0],
+        pool::Settings::new("default", vec![endpoint("collector-a"), endpoint("collector-b")])
+    );
     assert_eq!(example.limits, Limits::default());
     assert_eq!(example.reply, Reply::default());
     assert_eq!(example.log, Log::default());
@@ -60,7 +71,9 @@ fn the_manual_names_every_setting_with_its_bounds() {
 fn the_defaults_in_the_manual_are_those_of_the_example() {
     for key in KEYS.iter().filter(|key| matches!(key.kind, Kind::Amount(_) | Kind::Address)) {
         let row = DOCS.lines().find(|line| line.starts_with(&format!("| `{}` |", key.path))).unwrap();
-        let default = row.split(" | ").nth(2).unwrap().trim_matches('`');
+        // One that is not in code letters is no value but says where the value comes from.
+        let Some(default) = row.split(" | ").nth(2).unwrap().strip_prefix('`') else { continue };
+        let default = default.trim_end_matches('`');
         let name = key.path.rsplit('.').next().unwrap();
         let written = EXAMPLE.lines().any(|line| line.trim_start().starts_with(&format!("{name}: {default}")));
         assert!(written, "{}: {default}", key.path);
@@ -80,8 +93,10 @@ pool:
   channels: 11
   eject_after: 12
   connect_deadline: 13s
+  authentication: secret
+  message: 2MiB
 reply: delivered
-relay: [ /a.B/C, { path: /D/E, flow: metrics } ]
+methods: [ /a.B/C, { path: /D/E, flow: metrics } ]
 limits:
   memory: 64MiB
   connections: 15
@@ -99,18 +114,23 @@ workers: 3
 log: { level: 'warn,switchyard::pool=debug', format: json }
 ";
     let plan = plan(text);
-    let names: Vec<_> = plan.pool.endpoints.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = plan.pools[0].endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["oap-0:1", "[2001:db8::1]:2", "10.0.0.1:3"]);
-    assert_eq!((plan.pool.balance, plan.pool.linger), (Policy::Hash, Duration::ZERO));
-    assert_eq!((plan.pool.trip.messages_max, plan.pool.trip.bytes_max), (7, 128 << 10));
-    assert_eq!(plan.pool.trip.age_max, Duration::from_millis(1_500));
-    assert_eq!(plan.pool.trip.answer_deadline, Duration::from_secs(8));
-    assert_eq!(plan.pool.trip.hard_deadline, Duration::from_secs(9));
-    assert_eq!((plan.pool.in_flight_bytes_max, plan.pool.channels_max, plan.pool.eject_after), (16 << 20, 11, 12));
-    assert_eq!(plan.pool.connect_deadline, Duration::from_secs(13));
+    assert_eq!((plan.pools[0].balance, plan.pools[0].linger), (Policy::Hash, Duration::ZERO));
+    assert_eq!((plan.pools[0].trip.messages_max, plan.pools[0].trip.bytes_max), (7, 128 << 10));
+    assert_eq!(plan.pools[0].trip.age_max, Duration::from_millis(1_500));
+    assert_eq!(plan.pools[0].trip.answer_deadline, Duration::from_secs(8));
+    assert_eq!(plan.pools[0].trip.hard_deadline, Duration::from_secs(9));
+    assert_eq!(
+        (plan.pools[0].in_flight_bytes_max, plan.pools[0].channels_max, plan.pools[0].eject_after),
+        (16 << 20, 11, 12)
+    );
+    assert_eq!(plan.pools[0].connect_deadline, Duration::from_secs(13));
+    assert_eq!(plan.pools[0].authentication.as_ref().map(|token| token.as_bytes()), Some(&b"secret"[..]));
+    assert_eq!(plan.pools[0].message_bytes_max, Some(2 << 20));
     assert_eq!(plan.reply, Reply::Delivered);
-    let relayed = |path: &str, flow| RelayMethod { path: path.into(), flow };
-    assert_eq!(plan.relay, [relayed("/a.B/C", Flow::Control), relayed("/D/E", Flow::Metrics)]);
+    let flow = |path: &str| plan.routes.find(path, None).unwrap().method.flow;
+    assert_eq!((flow("/a.B/C"), flow("/D/E")), (Flow::Control, Flow::Metrics));
     assert_eq!((plan.memory_bytes, plan.workers, plan.drain_deadline), (64 << 20, 3, Duration::from_secs(60)));
     let expected = Limits {
         connections_max: 15,
@@ -135,7 +155,7 @@ fn variables_are_filled_in_after_parsing_so_they_can_never_add_a_setting() {
     let text = "to: ${BACKENDS:-a:1}\nworkers: \"${WORKERS:-2}\"";
     assert_eq!(read_with(text, &[], &[]).unwrap().0.workers, 2);
     let (plan, _) = read_with(text, &[], &[("BACKENDS", "b:1,c:2"), ("WORKERS", "5")]).unwrap();
-    assert_eq!((plan.pool.endpoints.len(), plan.workers), (2, 5));
+    assert_eq!((plan.pools[0].endpoints.len(), plan.workers), (2, 5));
     let attack = read_with(text, &[], &[("BACKENDS", "a:1\nreply: delivered")]).unwrap_err();
     assert_eq!(attack[0].key, "to");
 }
@@ -147,7 +167,7 @@ fn flags_need_no_file_and_win_over_one() {
     let (alone, _) = Plan::from_flags(&overrides(&flags)).unwrap();
     let (over, _) = read_with("to: a:1\nlisten: {agents: 1, metrics: 2}\nreply: received", &flags, &[]).unwrap();
     for plan in [&alone, &over] {
-        assert_eq!(plan.pool.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x:1", "[::1]:2"]);
+        assert_eq!(plan.pools[0].endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x:1", "[::1]:2"]);
         assert_eq!(plan.listeners[0].address.to_string(), "0.0.0.0:4317");
         assert_eq!(plan.listeners[1].name, "metrics");
         assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:99");

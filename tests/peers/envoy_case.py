@@ -174,7 +174,7 @@ def converse(stack, upstream):
     listen, admin = dict(zip(NODES, ports[::2])), dict(zip(NODES, ports[1::2]))
     binary = str(VENV / "bin" / "envoy")
     version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30).stdout.strip()
-    say("Envoy", version=version.split("/", 1)[1])
+    say("Envoy", version=version.split("version:", 1)[1].strip())
     envoys = {}
     for index, node in enumerate(NODES):
         config = stack.directory / f"{node}.json"

@@ -1,15 +1,13 @@
 """Runs the cases that tests/peers/run asks for; the exit code is 1 if any failed."""
 
+import importlib
 import sys
 import time
 import traceback
 
-import envoy_case
-import skywalking_case
-import tools_case
 from stack import Skipped
 
-CASES = {"envoy": envoy_case.run, "skywalking": skywalking_case.run, "tools": tools_case.run}
+CASES = ("descriptors", "envoy", "skywalking", "tools", "otel", "rotel", "rust-agent", "k6")
 
 
 def main():
@@ -21,7 +19,7 @@ def main():
         print(f"== {name}", flush=True)
         start = time.monotonic()
         try:
-            CASES[name]()
+            importlib.import_module(name.replace("-", "_") + "_case").run()
         except Skipped as why:
             print(f"SKIPPED: {name}: {why}", flush=True)
             skipped += 1

@@ -80,4 +80,4 @@ def by_grpcio(stack):
         check(str(right) in words, f"{what}: the answer does not name port {right}: {words!r}")
     words = call(stack.agents, "/shop.Orders/Watch", unimplemented)
     say("an unknown method", answer=repr(words))
-    check("/shop.Orders/Watch" in words and "relay" in words, f"the answer does not say what to do: {words!r}")
+    check("/shop.Orders/Watch" in words and "methods:" in words, f"the answer does not say what to do: {words!r}")

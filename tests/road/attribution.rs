@@ -88,7 +88,7 @@ fn keeps_sources_apart(traffic: Traffic, sticky: bool, name: fn(&str, &str) -> S
 
 #[test]
 fn a_pool_that_hashes_keeps_each_log_service_with_one_collector() {
-    let road = Road::to_collectors_with(3, |plan| plan.pool.balance = switchyard::pool::Policy::Hash);
+    let road = Road::to_collectors_with(3, |plan| plan.pools[0].balance = switchyard::pool::Policy::Hash);
     let load = Load { traffic: Traffic::Log, connections: 3, streams: 7, services: 7, messages: 50, ..road.load() };
     let outcome = load.start().unwrap().wait();
     road.wait_until_delivered(Duration::from_secs(5));

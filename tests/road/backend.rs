@@ -79,6 +79,17 @@ impl Backend {
         })
     }
 
+    /// The same, but a call whose first message is larger than this waits until its caller gives it up.
+    pub fn silent_above(bytes: usize) -> Self {
+        Self::start(move |mut call| async move {
+            call.read().await;
+            match call.messages()[0].len() > bytes {
+                true => call.wait_for_reset().await,
+                false => call.ok(b""),
+            }
+        })
+    }
+
     /// Every call so far, open ones included.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.seen).clone()
@@ -93,6 +104,11 @@ impl Incoming {
         let place = seen.len();
         seen.push(Seen { path, headers: head.headers, messages: Vec::new(), end: End::Unread });
         Self { body, read: BytesMut::new(), respond, place, seen: Arc::clone(all) }
+    }
+
+    /// What is called.
+    pub fn path(&self) -> String {
+        lock(&self.seen)[self.place].path.clone()
     }
 
     /// Reads the call to its end.
@@ -123,6 +139,15 @@ impl Incoming {
         end
     }
 
+    /// Waits, once it has read all, until the caller gives up.
+    pub async fn wait_for_reset(&mut self) {
+        let end = match std::future::poll_fn(|cx| self.respond.poll_reset(cx)).await {
+            Ok(reason) => End::Reset(reason),
+            Err(_) => End::ConnectionLost,
+        };
+        lock(&self.seen)[self.place].end = end;
+    }
+
     /// The messages read so far.
     pub fn messages(&self) -> Vec<Bytes> {
         messages(&self.read)
@@ -137,6 +162,15 @@ impl Incoming {
     /// Answers one message and `OK`.
     pub fn ok(self, message: &[u8]) {
         self.answer(&[message], &Status::ok(), &[]);
+    }
+
+    /// Answers one message compressed, as servers do to callers that compress.
+    pub fn answer_gzip(mut self, message: &[u8]) {
+        let head = Response::builder().header("content-type", "application/grpc").header("grpc-encoding", "gzip");
+        let head = head.body(()).expect("a head");
+        let Ok(mut send) = self.respond.send_response(head, false) else { return };
+        let _ = send.send_data(crate::records::batches::framed_gzip(message), false);
+        let _ = send.send_trailers(Status::ok().to_trailers());
     }
 
     /// Answers a status and nothing else.

@@ -94,9 +94,9 @@ fn told(listener: &str, path: &str, metadata: &[(&str, &str)]) -> (Status, Road)
 }
 
 #[test]
-fn an_unknown_path_is_unimplemented_and_says_how_to_have_it_relayed() {
+fn an_unknown_path_is_unimplemented_and_says_how_to_have_it_served() {
     let (status, road) = told("agents", "/shop.Orders/Watch", &[]);
-    assert_told(&status, Code::Unimplemented, &["/shop.Orders/Watch", "relay", "switchyard.yaml"]);
+    assert_told(&status, Code::Unimplemented, &["/shop.Orders/Watch", "methods:", "switchyard.yaml"]);
     road.end();
 }
 

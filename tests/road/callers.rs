@@ -24,17 +24,18 @@ fn segment(agent: &str, number: u64) -> Bytes {
 #[test]
 fn the_whole_messages_of_a_caller_that_vanishes_are_delivered() {
     let road = Road::to_collectors(2);
-    road.block_on(async {
+    let mut call = road.block_on(async {
         let caller = Caller::connect(road.agents()).await;
         let mut call = caller.open(SEGMENTS).await;
         for number in 0..100 {
             call.send(segment("reset", number)).await;
         }
         call.send(segment("reset", 100).slice(..9)).await;
-        // A reset overtakes what h2 has not written; the messages are to be on the wire before it.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        call.reset();
+        call
     });
+    // A reset overtakes what h2 has not written.
+    eventually("all are read", Duration::from_secs(5), || road.snapshot().received == 100);
+    call.reset();
     let brief = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     brief.block_on(async {
         let mut call = Caller::connect(road.agents()).await.open(SEGMENTS).await;

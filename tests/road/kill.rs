@@ -22,7 +22,7 @@ fn kill_under(name: &str, reply: Reply, load: impl FnOnce(&Road) -> Load) {
     let addresses: Vec<_> = collectors.iter().map(|collector| collector.address).collect();
     let road = Road::through(Vec::new(), &addresses, |plan| {
         plan.reply = reply;
-        plan.pool.trip.messages_max = TRIP;
+        plan.pools[0].trip.messages_max = TRIP;
     });
     let running = load(&road).start().unwrap();
     std::thread::sleep(Duration::from_millis(200));

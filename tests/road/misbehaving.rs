@@ -60,8 +60,8 @@ fn a_backend_that_never_answers_is_taken_out_and_its_messages_go_elsewhere() {
     let hang = Behaviour { hang: true, ..Behaviour::default() };
     let collectors = vec![collector(hang), collector(Behaviour::default()), collector(Behaviour::default())];
     let road = Road::through(collectors, &[], |plan| {
-        plan.pool.trip.answer_deadline = Duration::from_millis(300);
-        plan.pool.trip.hard_deadline = Duration::from_millis(900);
+        plan.pools[0].trip.answer_deadline = Duration::from_millis(300);
+        plan.pools[0].trip.hard_deadline = Duration::from_millis(900);
     });
     let running = load(&road).start().unwrap();
     eventually("it is out", Duration::from_secs(3), || road.snapshot().backends[0].state == "late");

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::Reason;
 use switchyard::proto::skywalking::v3::{MeterData, MeterSingleValue, meter_data::Metric};
+use switchyard::route::Routes;
+use switchyard::route::contract::Split;
 use switchyard::testkit::methods::MethodId;
 use switchyard::wire::grpc::{Code, Status};
 
@@ -12,7 +14,7 @@ use crate::backend::{Backend, End};
 use crate::caller::{Caller, framed};
 use crate::ground::{Road, eventually};
 
-pub const PROFILE: &str = "/skywalking.v3.ProfileTask/goProfileReport";
+pub const PROFILE: &str = "/skywalking.v10.PprofTask/collect";
 pub const UPLOAD: &str = "/skywalking.v10.AsyncProfilerTask/collect";
 pub const QUERY: &str = "/skywalking.v3.ConfigurationDiscoveryService/fetchConfigurations";
 pub const METERS: &str = "/skywalking.v3.MeterReportService/collect";
@@ -36,15 +38,11 @@ fn meter(service: &str) -> Bytes {
 
 #[test]
 fn every_method_of_the_protos_that_is_not_sorted_passes_both_ways() {
-    const SORTED: [&str; 7] = [
-        "/skywalking.v3.TraceSegmentReportService/collect",
-        "/TraceSegmentReportService/collect",
-        "/skywalking.v3.LogReportService/collect",
-        "/skywalking.v3.MeterReportService/collectBatch",
-        "AccessLogService/StreamAccessLogs",
-        "MetricsService/StreamMetrics",
-        "/grpc.health.v1.Health/Check",
-    ];
+    let routes = Routes::of_catalogue();
+    let is_kept_whole = |path: &str| {
+        let contract = routes.find(path, None).map(|route| &route.method.contract);
+        contract.is_ok_and(|contract| contract.is_kept_whole() || matches!(contract.split, Split::Records(_)))
+    };
     let backend = Backend::start(|mut call| async move {
         call.read().await;
         let said = [b"answer to ".to_vec(), call.messages().concat()].concat();
@@ -55,11 +53,12 @@ fn every_method_of_the_protos_that_is_not_sorted_passes_both_ways() {
     road.block_on(async {
         let caller = Caller::connect(road.agents()).await;
         for method in MethodId::all().map(MethodId::method) {
-            let is_sorted = SORTED.iter().any(|sorted| method.path.ends_with(sorted));
-            if is_sorted && !method.path.starts_with("/satellite.") {
+            if !is_kept_whole(&method.path) {
                 continue;
             }
-            let body = meter(&method.path);
+            // Batches are read for their keys, so these have to be some.
+            let is_batch = method.path.starts_with("/opentelemetry.");
+            let body = if is_batch { Bytes::from_static(&[0x0a, 0]) } else { meter(&method.path) };
             let answer = caller.call(&method.path, &[], std::slice::from_ref(&body)).await;
             assert_eq!(answer.status(), Status::ok(), "{}", method.path);
             assert_eq!(answer.messages(), [Bytes::from([&b"answer to "[..], &body].concat())], "{}", method.path);
@@ -68,7 +67,7 @@ fn every_method_of_the_protos_that_is_not_sorted_passes_both_ways() {
         }
     });
     let seen = backend.seen();
-    assert_eq!((seen.len(), passed >= 44), (passed, true), "{passed} methods");
+    assert_eq!((seen.len(), passed >= 32), (passed, true), "{passed} methods");
     for (seen, path) in seen.iter().map(|seen| (seen, &seen.path)) {
         assert!(path.contains('.'), "package-less paths leave under their packaged name: {path}");
         assert_eq!((seen.end, seen.messages.len()), (End::HalfClosed, 1), "{path}");
@@ -142,7 +141,7 @@ fn an_answer_may_come_before_the_caller_has_said_anything() {
 }
 
 #[test]
-fn a_reset_arrives_as_a_reset_and_never_as_a_half_close() {
+fn a_reset_arrives_as_a_reset_unless_its_receiver_would_go_on_with_what_it_has() {
     let backend = Backend::good();
     let road = before(&backend);
     road.block_on(async {
@@ -157,7 +156,9 @@ fn a_reset_arrives_as_a_reset_and_never_as_a_half_close() {
     let ended = || backend.seen().iter().filter(|seen| seen.end != End::Unread).count() == 3;
     eventually("the backend has seen three ends", Duration::from_secs(5), ended);
     for seen in backend.seen() {
-        assert_eq!((seen.end, seen.messages.len()), (End::Reset(Reason::CANCEL), 1), "{}", seen.path);
+        // OAP evaluates a meter set at a reset, too (PROTOCOLS 1.2.2), and a reset may overtake what it should follow.
+        let end = if seen.path == METERS { End::HalfClosed } else { End::Reset(Reason::CANCEL) };
+        assert_eq!((seen.end, seen.messages.len()), (end, 1), "{}", seen.path);
     }
     road.end();
 }

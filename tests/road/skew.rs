@@ -38,7 +38,7 @@ fn a_stream_that_sends_twenty_times_the_others_is_spread_over_all_backends() {
 
 #[test]
 fn it_is_spread_as_well_in_turn() {
-    let road = Road::to_collectors_with(3, |plan| plan.pool.balance = Policy::RoundRobin);
+    let road = Road::to_collectors_with(3, |plan| plan.pools[0].balance = Policy::RoundRobin);
     let load = endless(&road);
     spread(road, load);
 }

@@ -6,9 +6,13 @@ use switchyard::testkit::agents::{Load, Traffic};
 use switchyard::testkit::behaviour::Behaviour;
 use switchyard::testkit::check::{check, check_logs};
 use switchyard::testkit::collector::Collector;
+use switchyard::wire::grpc::Code;
 
+use crate::caller::Caller;
+use crate::contracts::say;
 use crate::ground::{Road, assert_once_each, collector, eventually};
 use crate::process::{CollectorProcess, GatewayProcess, Scratch};
+use crate::records::batches::framed_gzip;
 
 const MEMORY: usize = 16 << 20;
 const ALLOWED: usize = MEMORY + (64 << 20);
@@ -113,4 +117,42 @@ fn a_collector_frozen_for_five_seconds_is_late_and_not_dead_so_nothing_is_said_t
     assert!(others_served.delivered > outcome.sent / 3, "the other two went on: {}", others_served.delivered);
     assert_eq!(summary.totals.possible_duplicates, 0, "late is not dead: {verdict:?}");
     assert_once_each(&verdict);
+}
+
+/// Little on the wire is much in memory once it is decompressed.
+#[test]
+fn compressed_messages_against_a_stall_are_not_decompressed_before_there_is_memory_for_them() {
+    const CALLS: usize = 24;
+    const MESSAGES: usize = 6;
+    let scratch = Scratch::new("stall-compressed");
+    let collectors = [collector(stalled())];
+    let mut gateway = GatewayProcess::start(scratch.path(), &[collectors[0].address()], "limits: { memory: 16MiB }\n");
+    let to = gateway.agents;
+    let callers = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let body = vec![b'x'; 1 << 20];
+        let zip = |call: usize, number: usize| {
+            framed_gzip(&say(&[(2, format!("zip{call}-{number}").as_bytes()), (5, &body)]))
+        };
+        runtime.block_on(futures_util::future::join_all((0..CALLS).map(|number| async move {
+            let all: Vec<u8> = (0..MESSAGES).flat_map(|message| zip(number, message)).collect();
+            let caller = Caller::connect(to).await;
+            let mut call = caller.open_with(Traffic::Trace.path(), &[("grpc-encoding", "gzip")]).await;
+            call.send(all.into()).await;
+            call.half_close();
+            call.answer().await.code()
+        })))
+    });
+    // A message is decompressed once there is room for the largest it may become, so the last quarter stays free.
+    let is_full = || gateway.snapshot().budget.used_bytes >= (MEMORY / 3) as u64;
+    eventually("the budget is filled", Duration::from_secs(10), is_full);
+    std::thread::sleep(Duration::from_millis(500));
+    gateway.assert_books_balance();
+    collectors[0].set_behaviour(Behaviour::default());
+    assert_eq!(callers.join().unwrap(), [Code::Ok; CALLS]);
+    eventually("everything is delivered", Duration::from_secs(30), || gateway.snapshot().held == 0);
+    let peak = gateway.process.peak_memory();
+    assert_eq!(collectors[0].counts().ids.unique, (CALLS * MESSAGES) as u64);
+    println!("stall-compressed: {} MiB at most; {}", peak >> 20, gateway.end(Duration::from_secs(5)));
+    assert!(peak <= ALLOWED, "{} MiB resident, {} MiB allowed", peak >> 20, ALLOWED >> 20);
 }

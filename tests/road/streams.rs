@@ -41,7 +41,8 @@ fn one_stream_at_a_time_is_enough_for_twenty_lanes() {
 
 #[test]
 fn one_stream_on_one_connection_is_enough_for_many_lanes() {
-    let road = Road::through((0..3).map(|_| collector(limited(1))).collect(), &[], |plan| plan.pool.channels_max = 1);
+    let road =
+        Road::through((0..3).map(|_| collector(limited(1))).collect(), &[], |plan| plan.pools[0].channels_max = 1);
     let load = Load { services: 8, messages: 20, ..many_lanes(&road) };
     all_delivered(road, load, |_| {});
 }
@@ -123,7 +124,7 @@ fn a_port_that_accepts_and_says_nothing_holds_nobody_up() {
     });
     let road =
         Road::through(vec![collector(Behaviour::default()), collector(Behaviour::default())], &[address], |plan| {
-            plan.pool.connect_deadline = Duration::from_millis(500);
+            plan.pools[0].connect_deadline = Duration::from_millis(500);
         });
     let load = Load { messages: 150, ..many_lanes(&road) };
     all_delivered(road, load, |_| {});

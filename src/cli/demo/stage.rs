@@ -210,7 +210,7 @@ fn plan(collectors: &[Collector], agents: u16, admin: u16) -> Result<Plan, Stage
     plan.listeners.iter_mut().for_each(|listener| listener.address = local(agents));
     plan.admin = Some(local(admin));
     plan.drain_deadline = DRAIN_DEADLINE;
-    plan.pool.trip.age_max = TRIP_AGE_MAX;
+    plan.pools[0].trip.age_max = TRIP_AGE_MAX;
     Ok(plan)
 }
 

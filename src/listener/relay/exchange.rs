@@ -136,29 +136,10 @@ impl<'a> Exchange<'a> {
             }
             _ => {}
         }
-        while let (false, Some(chunk)) = (self.outflow_gone, self.request.unsent.front_mut()) {
-            self.outflow.want(self.request.unsent_bytes);
-            let room = self.outflow.room().min(chunk.len());
-            if room == 0 {
-                match self.outflow.poll_room(cx) {
-                    Poll::Ready(Ok(_)) => continue,
-                    Poll::Ready(Err(_)) => self.outflow_gone = true,
-                    Poll::Pending => return Poll::Pending,
-                }
-                break;
-            }
-            let piece = chunk.split_to(room);
-            if chunk.is_empty() {
-                self.request.unsent.pop_front();
-            }
-            // A backend may end a call early; what it answers says how, so a failing send is not the end.
-            self.outflow_gone = self.outflow.send(piece).is_err();
-            self.request.unsent_bytes -= room;
-            self.request.sent += room;
-            if self.request.sent > self.request.released {
-                self.request.inflow.release(self.request.sent - self.request.released);
-                self.request.released = self.request.sent;
-            }
+        // A backend may end a call early; what it answers says how, so a failing send is not the end.
+        if !self.outflow_gone {
+            self.outflow_gone = self.request.unsent.send(&mut self.outflow, cx).is_err();
+            self.request.release_sent();
         }
         let all_sent = self.request.unsent.is_empty();
         if all_sent && self.request.end == Some(RequestEnd::HalfClosed) && !self.half_closed {
@@ -217,6 +198,9 @@ impl<'a> Exchange<'a> {
 
     /// Notices a caller that has gone while nothing is read from it any more.
     fn poll_caller(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.request.caller_gone {
+            return Poll::Pending;
+        }
         let reset = match &mut self.downstream {
             Some(downstream) => downstream.outflow.poll_reset(cx).map(|_| ()),
             None => self.answering.poll_reset(cx).map(|_| ()),
@@ -242,7 +226,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn broken(&mut self, lost: &Break) -> Ended {
-        let untouched = lost.kind == BreakKind::NotProcessed || self.request.sent == 0;
+        let untouched = lost.kind == BreakKind::NotProcessed || self.request.unsent.sent() == 0;
         let may_retry = self.request.may_retry(untouched);
         self.fail(self.tone.broken(lost), may_retry, untouched)
     }

@@ -49,7 +49,7 @@ impl Channel {
             }
             Ok(status) => {
                 tracing::debug!(backend = backend.name(), %status, "trip refused");
-                let is_unsuspected = self.lanes.get(&key).is_some_and(|lane| !lane.is_suspect());
+                let is_unsuspected = self.lanes.get(&key).is_some_and(|lane| !lane.is_alone());
                 let in_company = is_unsuspected && refusal(status.code) != Refusal::Unserved;
                 backend.refused(status.code, in_company);
                 Outcome::Refused(refusal(status.code))

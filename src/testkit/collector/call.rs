@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
@@ -14,11 +14,10 @@ use tokio::sync::watch;
 
 use super::connection::OpenCall;
 use super::house::House;
-use crate::message::field::put_bytes;
 use crate::message::frames::Frames;
-use crate::message::run::{PREFIX_BYTES, Run};
+use crate::message::run::PREFIX_BYTES;
 use crate::testkit::behaviour::Behaviour;
-use crate::testkit::methods::{MethodId, Reply};
+use crate::testkit::methods::MethodId;
 use crate::testkit::receivers::{End, Receiver};
 use crate::testkit::tally::Tally;
 use crate::wire::grpc::{Code, Status, response_head};
@@ -86,12 +85,13 @@ pub(super) async fn serve(
     };
     match call.read(&mut body).await {
         Reading::Answer(status, end) => call.answer(status, end).await,
+        // A handler that throws at a half-close has nobody to throw at here.
         Reading::Reset => {
-            call.end(End::Broken);
+            let _ = call.end(End::Broken);
             call.reset(Reason::INTERNAL_ERROR);
         }
         Reading::Gone => {
-            call.end(End::Broken);
+            let _ = call.end(End::Broken);
             call.house.tally().broken += 1;
         }
     }
@@ -118,6 +118,10 @@ impl Call {
                     let status = Status::new(Code::Internal, "Encountered end-of-stream mid-frame");
                     return Reading::Answer(status, End::Broken);
                 }
+                Some(Ok(())) if self.messages == 0 && !self.id.method().streams_in => {
+                    let status = Status::new(Code::Internal, "Half-closed without a request");
+                    return Reading::Answer(status, End::Closed);
+                }
                 Some(Ok(())) => return Reading::Answer(self.status(), End::Clean),
                 Some(Err(_)) => return Reading::Gone,
             }
@@ -130,10 +134,12 @@ impl Call {
         if behaviour.reset_after.is_some_and(|after| self.messages >= after) {
             return Some(Reading::Reset);
         }
-        behaviour
-            .answer_after
-            .is_some_and(|after| self.messages >= after)
-            .then(|| Reading::Answer(told(behaviour.status_of(self.number)), End::Clean))
+        let is_early = behaviour.answer_after.is_some_and(|after| self.messages >= after);
+        is_early.then(|| match behaviour.status_of(self.number) {
+            Code::Ok => Reading::Answer(Status::ok(), End::Clean),
+            // As OAP's breaker: the handler learns nothing of it.
+            code => Reading::Answer(told(code), End::Closed),
+        })
     }
 
     /// Processes the whole messages gathered, up to where the behaviour strikes.
@@ -155,7 +161,7 @@ impl Call {
                 return std::future::pending().await;
             }
             if let Err(status) = shown {
-                return Some(Reading::Answer(status, End::Broken));
+                return Some(Reading::Answer(status, End::Closed));
             }
             if let Some(early) = self.early() {
                 return Some(early);
@@ -231,13 +237,17 @@ impl Call {
         told(self.behaviour.borrow().status_of(self.number))
     }
 
-    /// Files what the receiver holds back.
-    fn end(&mut self, end: End) {
-        self.receiver.end(end, &mut self.house.tally());
+    /// Files what the receiver holds back. Answers its reply.
+    fn end(&mut self, end: End) -> Result<Option<Bytes>, Status> {
+        self.receiver.end(end, &mut self.house.tally())
     }
 
     async fn answer(mut self, status: Status, end: End) {
-        self.end(end);
+        let (status, reply) = match self.end(end) {
+            Ok(reply) => (status, reply),
+            Err(thrown) if status.code == Code::Ok => (thrown, None),
+            Err(_) => (status, None),
+        };
         if !self.wait_while(|behaviour| behaviour.hang).await {
             self.house.tally().broken += 1;
             return;
@@ -259,7 +269,7 @@ impl Call {
             let _ = self.respond.send_response(status.to_trailers_only(), true);
             return;
         }
-        if let Some(reply) = good_reply(self.id.method().reply).filter(|_| status.code == Code::Ok) {
+        if let Some(reply) = reply.filter(|_| status.code == Code::Ok) {
             self.say(reply);
         }
         self.head();
@@ -337,29 +347,6 @@ fn bodies(run: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
         rest = behind;
         Some((prefix[0] == 1, body))
     })
-}
-
-/// The framed message of a good answer.
-fn good_reply(reply: Reply) -> Option<Bytes> {
-    let mut body = BytesMut::new();
-    match reply {
-        Reply::Receiver => return None,
-        Reply::Empty => {}
-        Reply::Serving => body.extend_from_slice(&[0x08, 1]),
-        // Commands.commands=1, Command.command=1.
-        Reply::Command(name) => {
-            let mut command = BytesMut::new();
-            put_bytes(&mut command, 1, name.as_bytes());
-            put_bytes(&mut body, 1, &command);
-        }
-        // EBPFReportProcessDownstream.processes=1, EBPFProcessDownstream.processId=1.
-        Reply::Processes => {
-            let mut process = BytesMut::new();
-            put_bytes(&mut process, 1, b"process-1");
-            put_bytes(&mut body, 1, &process);
-        }
-    }
-    Some(Run::of_body(&body).bytes().clone())
 }
 
 /// The status the behaviour asks for.

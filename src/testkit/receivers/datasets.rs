@@ -1,19 +1,20 @@
-//! The receivers that need more than one message before they can file anything: meters, Go profiles, uploads.
+//! The receivers that need more than one message before they can file anything: meters, Go profiles.
 
-use bytes::Bytes;
+use super::clerk::Clerk;
+use super::reading::{digest_of_rest, elements, has, number, text};
+use crate::message::field::{Malformed, bytes_at};
+use crate::testkit::attribution::digest;
+use crate::testkit::methods::Path;
 
-use super::{End, framed_varint, has_any};
-use crate::message::field::{Malformed, Value, bytes_at, fields, first_bytes, last_bytes};
-use crate::testkit::methods::{MethodId, Path};
-use crate::testkit::tally::Tally;
-use crate::wire::grpc::{Code, Status};
-
-/// The samples of one meter set.
+/// The samples of one meter set (PROTOCOLS 1.2.2).
 #[derive(Debug, Default)]
 pub(super) struct MeterSet {
     service: Vec<u8>,
     instance: Vec<u8>,
-    dated: bool,
+    /// Milliseconds since 1970; 0 while none was said.
+    timestamp: u64,
+    /// Digests of what the samples say beside the names.
+    samples: Vec<u64>,
     messages: u64,
     bytes: usize,
     ids: Vec<Vec<u8>>,
@@ -21,29 +22,19 @@ pub(super) struct MeterSet {
     empty: u64,
 }
 
-/// The chunks of one Go profile.
+/// The chunks of one Go profile (PROTOCOLS 1.2.6).
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     task: Vec<u8>,
-    messages: u64,
+    /// Digests of the chunks.
+    chunks: Vec<u64>,
     bytes: usize,
     ids: Vec<Vec<u8>>,
 }
 
-/// One upload of async-profiler or pprof.
-#[derive(Debug)]
-pub(super) struct Upload {
-    pprof: bool,
-    source: Option<Vec<u8>>,
-    content_bytes_left: Option<usize>,
-    messages: u64,
-    bytes: usize,
-}
+/// A meter's names and time: they hold for the whole set.
+const METER_SOURCE: [u32; 3] = [3, 4, 5];
 
-/// OAP's default for both kinds.
-const UPLOAD_BYTES_MAX: u64 = 31_457_280;
-
-/// An empty path keeps nothing.
 fn keep_id(ids: &mut Vec<Vec<u8>>, message: &[u8], id: Path) -> Result<(), Malformed> {
     if !id.is_empty() {
         ids.extend(bytes_at(message, id)?.map(<[u8]>::to_vec));
@@ -51,135 +42,122 @@ fn keep_id(ids: &mut Vec<Vec<u8>>, message: &[u8], id: Path) -> Result<(), Malfo
     Ok(())
 }
 
+/// Digest of digests, in their order.
+fn digest_of_all(digests: &[u64]) -> u64 {
+    let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.to_le_bytes()).collect();
+    digest([&bytes[..]])
+}
+
 // === impl MeterSet ===
 
 impl MeterSet {
-    pub(super) fn add(&mut self, meter: &[u8], id: Path) -> Result<(), Malformed> {
-        if !has_any(meter, &[1, 2]) {
+    /// The set that one `MeterDataCollection` is.
+    pub(super) fn batch(body: &[u8], clerk: &mut Clerk<'_>) -> Result<(), Malformed> {
+        let mut set = Self::default();
+        for meter in elements(body, 1) {
+            set.add(meter?, clerk.method().id.get(1..).unwrap_or_default(), clerk)?;
+        }
+        // Counted as the one message it came in.
+        set.bytes = body.len();
+        set.messages = set.messages.min(1);
+        set.empty = u64::from(set.messages == 0);
+        set.file(clerk);
+        Ok(())
+    }
+
+    /// One message of a stream that is a set.
+    pub(super) fn message(&mut self, meter: &[u8], clerk: &mut Clerk<'_>) -> Result<(), Malformed> {
+        self.add(meter, clerk.method().id, clerk)
+    }
+
+    fn add(&mut self, meter: &[u8], id: Path, clerk: &mut Clerk<'_>) -> Result<(), Malformed> {
+        if !has(meter, &[1, 2]) {
             self.empty += 1;
             return Ok(());
         }
         for (number, known) in [(3, &mut self.service), (4, &mut self.instance)] {
-            if let Some(said) = last_bytes(meter, number)?.filter(|said| !said.is_empty()) {
+            let said = text(meter, number)?;
+            if !said.is_empty() {
                 said.clone_into(known);
             }
         }
-        self.dated |= fields(meter)
-            .flatten()
-            .any(|field| field.number == 5 && matches!(field.value, Value::Varint(time) if time.cast_signed() > 0));
+        let timestamp = number(meter, 5)?;
+        if timestamp.cast_signed() > 0 {
+            self.timestamp = timestamp;
+        }
         self.messages += 1;
         self.bytes += meter.len();
-        keep_id(&mut self.ids, meter, id)
+        if clerk.records() {
+            keep_id(&mut self.ids, meter, id)?;
+        }
+        if clerk.attributes() {
+            self.samples.push(digest_of_rest(meter, &METER_SOURCE)?.unwrap_or_default());
+        }
+        Ok(())
     }
 
-    /// The same set counted as the one message it came in.
-    pub(super) fn counted_once(mut self, bytes: usize) -> Self {
-        self.bytes = bytes;
-        self.messages = self.messages.min(1);
-        self.empty = u64::from(self.messages == 0);
-        self
-    }
-
-    pub(super) fn file(self, method: MethodId, tally: &mut Tally) {
-        tally.discard(method, "no sample", self.empty);
-        if self.service.is_empty() || self.instance.is_empty() || !self.dated {
-            tally.discard(method, "no service, instance or time", self.messages);
+    /// The set is complete, or as complete as it gets.
+    pub(super) fn file(self, clerk: &mut Clerk<'_>) {
+        clerk.discard("no sample", self.empty);
+        if self.service.is_empty() || self.instance.is_empty() || self.timestamp == 0 {
+            clerk.discard("no service, instance or time", self.messages);
             return;
         }
-        let source = tally.source(method, &[&self.service[..], b"/", &self.instance].concat());
-        tally.file(method, source, self.messages, self.bytes);
+        let source = clerk.source(&self.service, &self.instance);
+        clerk.count(source, self.messages, self.bytes);
         for id in &self.ids {
-            tally.record(method, source, id);
+            clerk.tally.record(clerk.id, source, id);
         }
+        if clerk.attributes() {
+            let name = format!("{} samples at {}", self.samples.len(), self.timestamp);
+            clerk.attribute(source, 0, name.as_bytes(), digest_of_all(&self.samples));
+        }
+    }
+
+    /// The call was ended by the server: its handler is told nothing and the set is gone (PROTOCOLS 5, 27).
+    pub(super) fn discard(self, clerk: &mut Clerk<'_>) {
+        clerk.discard("call ended by the server", self.messages + self.empty);
     }
 }
 
 // === impl Chunks ===
 
 impl Chunks {
-    pub(super) fn of(task: &[u8]) -> Self {
-        Self { task: task.to_vec(), ..Self::default() }
-    }
-
-    pub(super) fn task(&self) -> &[u8] {
-        &self.task
-    }
-
-    pub(super) fn add(&mut self, chunk: &[u8], id: Path) -> Result<(), Malformed> {
-        self.messages += 1;
+    pub(super) fn message(&mut self, chunk: &[u8], clerk: &mut Clerk<'_>) -> Result<(), Malformed> {
+        let task = text(chunk, 1)?;
+        if task.is_empty() {
+            clerk.discard("no task", 1);
+            return Ok(());
+        }
+        if self.task != task {
+            let next = Self { task: task.to_vec(), ..Self::default() };
+            std::mem::replace(self, next).discard(clerk);
+        }
         self.bytes += chunk.len();
-        keep_id(&mut self.ids, chunk, id)
+        self.chunks.push(if clerk.attributes() { digest([chunk]) } else { 0 });
+        if clerk.records() {
+            keep_id(&mut self.ids, chunk, clerk.method().id)?;
+        }
+        if number(chunk, 3)? != 0 {
+            std::mem::take(self).file(clerk);
+        }
+        Ok(())
     }
 
-    pub(super) fn file(self, method: MethodId, tally: &mut Tally) {
-        let source = tally.source(method, &self.task);
-        tally.file(method, source, self.messages, self.bytes);
+    /// The call is over: what has no last chunk is no profile.
+    pub(super) fn discard(self, clerk: &mut Clerk<'_>) {
+        clerk.discard("unfinished profile", self.chunks.len() as u64);
+    }
+
+    fn file(self, clerk: &mut Clerk<'_>) {
+        let source = clerk.source(&self.task, b"");
+        clerk.count(source, self.chunks.len() as u64, self.bytes);
         for id in &self.ids {
-            tally.record(method, source, id);
+            clerk.tally.record(clerk.id, source, id);
         }
-    }
-
-    pub(super) fn discard(self, method: MethodId, reason: &'static str, tally: &mut Tally) {
-        tally.discard(method, reason, self.messages);
-    }
-}
-
-// === impl Upload ===
-
-impl Upload {
-    pub(super) fn new(pprof: bool) -> Self {
-        Self { pprof, source: None, content_bytes_left: None, messages: 0, bytes: 0 }
-    }
-
-    /// Answers the framed reply to metadata. Only the first metadata of a call is used.
-    pub(super) fn message(&mut self, body: &[u8]) -> Result<Option<Bytes>, Status> {
-        self.messages += 1;
-        self.bytes += body.len();
-        let unknown = |what: &str| Status::new(Code::Unknown, what);
-        let malformed = |broken: Malformed| Status::new(Code::Internal, broken.to_string());
-        let metadata = first_bytes(body, 1).map_err(malformed)?;
-        if let (Some(metadata), None) = (metadata, &self.source) {
-            return self.metadata(metadata).map_err(malformed);
+        if clerk.attributes() {
+            let name = format!("{} chunks", self.chunks.len());
+            clerk.attribute(source, 0, name.as_bytes(), digest_of_all(&self.chunks));
         }
-        let content = first_bytes(body, 3).map_err(malformed)?.map_or(0, <[u8]>::len);
-        match &mut self.content_bytes_left {
-            Some(left) => {
-                *left = left.checked_sub(content).ok_or_else(|| unknown("more content than announced"))?;
-            }
-            None if self.pprof || content == 0 => {}
-            None => return Err(unknown("content before metadata")),
-        }
-        Ok(None)
-    }
-
-    fn metadata(&mut self, metadata: &[u8]) -> Result<Option<Bytes>, Malformed> {
-        let text = |number| first_bytes(metadata, number).map(Option::unwrap_or_default);
-        self.source = Some([text(1)?, b"/", text(2)?].concat());
-        let number = |wanted| {
-            fields(metadata).flatten().find_map(|field| match field.value {
-                Value::Varint(value) if field.number == wanted => Some(value),
-                _ => None,
-            })
-        };
-        let (kind, content_bytes) = (number(4).unwrap_or(0), number(5).unwrap_or(0));
-        // Both enums say 0 success, 1 task error, 2 oversize.
-        Ok(match (kind, content_bytes) {
-            (0, ..=UPLOAD_BYTES_MAX) => {
-                self.content_bytes_left = Some(content_bytes as usize);
-                Some(framed_varint(1, 0))
-            }
-            (0, _) => Some(framed_varint(1, 2)),
-            _ if self.pprof => Some(framed_varint(1, 1)),
-            _ => None,
-        })
-    }
-
-    pub(super) fn end(self, method: MethodId, end: End, tally: &mut Tally) {
-        let Some(source) = self.source.filter(|_| end == End::Clean) else {
-            tally.discard(method, "unfinished upload", self.messages);
-            return;
-        };
-        let source = tally.source(method, &source);
-        tally.file(method, source, self.messages, self.bytes);
     }
 }

@@ -6,7 +6,12 @@ use crate::proto::envoy::service::accesslog::v3::{StreamAccessLogsMessage, strea
 use crate::proto::envoy::service::metrics::v3::{StreamMetricsMessage, stream_metrics_message};
 use crate::proto::google::protobuf::{Struct, value::Kind};
 use crate::proto::skywalking::{v3, v10};
+use crate::testkit::attribution::Attribution;
 use crate::testkit::tally::MethodCounts;
+
+mod items;
+mod otlp;
+mod uploads;
 
 const LOGS: &str = "/skywalking.v3.LogReportService/collect";
 const ALS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
@@ -30,7 +35,7 @@ struct Call {
 impl Call {
     fn of(path: &'static str) -> Self {
         let id = MethodId::find(path).unwrap();
-        let mut tally = Tally::new(Detail::Ids, None).unwrap();
+        let mut tally = Tally::new(Detail::Items, None).unwrap();
         tally.call(id);
         Self { path, receiver: Receiver::new(id), tally }
     }
@@ -39,12 +44,23 @@ impl Call {
         self.receiver.message(&message.encode_to_vec(), &mut self.tally).map_err(|status| status.code)
     }
 
+    fn say_bytes(&mut self, body: &[u8]) -> Result<Option<Bytes>, Code> {
+        self.receiver.message(body, &mut self.tally).map_err(|status| status.code)
+    }
+
+    /// Ends the call and lists every item filed, as often as it was.
+    fn items(mut self, end: End) -> Vec<Attribution> {
+        self.receiver.end(end, &mut self.tally).unwrap();
+        let attributed = self.tally.attributed();
+        attributed.iter().flat_map(|(item, times)| std::iter::repeat_n(item.clone(), *times as usize)).collect()
+    }
+
     fn counts(&self) -> MethodCounts {
         self.tally.counts().methods.remove(self.path).unwrap()
     }
 
     fn end(mut self, end: End) -> (Vec<(String, u64)>, u64) {
-        self.receiver.end(end, &mut self.tally);
+        self.receiver.end(end, &mut self.tally).unwrap();
         let counts = self.counts();
         let filed = counts.sources.into_iter().filter(|(_, filed)| filed.messages > 0);
         (filed.map(|(name, filed)| (name, filed.messages)).collect(), counts.discarded.values().sum())
@@ -182,6 +198,14 @@ fn a_meter_stream_without_service_instance_or_time_is_dropped() {
 }
 
 #[test]
+fn a_meter_stream_that_the_server_ended_itself_is_lost() {
+    let mut call = Call::of(METERS);
+    call.say(&meter("s", "i", 1)).unwrap();
+    assert_eq!(call.say_bytes(&[0x0a, 200]), Err(Code::Internal));
+    assert_eq!(call.end(End::Closed), (vec![], 1));
+}
+
+#[test]
 fn a_meter_without_a_value_is_skipped_names_and_all() {
     let mut call = Call::of(METERS);
     call.say(&v3::MeterData { metric: None, ..meter("s", "i", 1) }).unwrap();
@@ -249,6 +273,38 @@ fn the_ebpf_profiling_task_said_last_holds() {
 }
 
 #[test]
+fn an_ebpf_connection_without_an_address_is_none_and_takes_the_place_of_one() {
+    let mut call = Call::of(EBPF_LOGS);
+    let nowhere = v3::AccessLogConnection { local: Some(v3::ConnectionAddress { address: None }), remote: None };
+    call.say(&ebpf_log("n", "a")).unwrap();
+    call.say(&v3::EbpfAccessLogMessage { node: None, connection: Some(nowhere) }).unwrap();
+    call.say(&ebpf_log("", "")).unwrap();
+    call.say(&ebpf_log("", "b")).unwrap();
+    assert_eq!(call.end(End::Clean), (filed(&[("n/a", 1), ("n/b", 1)]), 2));
+}
+
+#[test]
+fn an_ebpf_connection_known_by_its_remote_end_alone_is_called_after_that() {
+    let remote = v3::ConnectionAddress {
+        address: Some(v3::connection_address::Address::Ip(v3::IpAddress { host: "10.0.0.9".into(), port: 80 })),
+    };
+    let connection = v3::AccessLogConnection { local: None, remote: Some(remote) };
+    let mut call = Call::of(EBPF_LOGS);
+    call.say(&v3::EbpfAccessLogMessage { connection: Some(connection), ..ebpf_log("n", "") }).unwrap();
+    assert_eq!(call.end(End::Clean), (filed(&[("n/10.0.0.9", 1)]), 0));
+}
+
+#[test]
+fn an_ebpf_task_is_read_from_message_one_even_when_it_is_not_there_and_may_be_empty_later() {
+    let mut call = Call::of(EBPF_PROFILING);
+    call.say(&ebpf_profile("", true)).unwrap();
+    call.say(&ebpf_profile("t", true)).unwrap();
+    let empty = v3::EbpfProfilingTaskMetadata::default();
+    call.say(&v3::EbpfProfilingData { task: Some(empty), ..ebpf_profile("", true) }).unwrap();
+    assert_eq!(call.end(End::Clean), (filed(&[("", 2), ("t", 1)]), 0));
+}
+
+#[test]
 fn ebpf_profiling_data_without_samples_ends_the_call() {
     assert_eq!(Call::of(EBPF_PROFILING).say(&ebpf_profile("t", false)), Err(Code::Unknown));
 }
@@ -271,54 +327,4 @@ fn an_event_without_a_layer_ends_the_call_with_invalid_argument() {
     call.say(&event).unwrap();
     assert_eq!(call.say(&v3::Event { layer: String::new(), ..event }), Err(Code::InvalidArgument));
     assert_eq!(call.end(End::Broken), (filed(&[("s", 1)]), 0));
-}
-
-fn jfr(kind: v10::AsyncProfilingStatus, content_size: i32) -> v10::AsyncProfilerData {
-    let meta_data = v10::AsyncProfilerMetaData {
-        service: "s".into(),
-        service_instance: "i".into(),
-        r#type: kind.into(),
-        content_size,
-        ..Default::default()
-    };
-    v10::AsyncProfilerData { meta_data: Some(meta_data), result: None }
-}
-
-#[test]
-fn an_upload_is_told_to_go_on_then_filed_at_half_close() {
-    let content = |bytes: usize| v10::AsyncProfilerData {
-        meta_data: None,
-        result: Some(v10::async_profiler_data::Result::Content(vec![0; bytes])),
-    };
-    let mut call = Call::of(ASYNC);
-    let go_on = call.say(&jfr(v10::AsyncProfilingStatus::ProfilingSuccess, 10)).unwrap();
-    assert_eq!(go_on.as_deref(), Some(&[0u8; 5][..]));
-    assert_eq!(call.say(&content(10)), Ok(None));
-    assert_eq!(call.end(End::Clean), (filed(&[("s/i", 2)]), 0));
-
-    let mut call = Call::of(ASYNC);
-    call.say(&jfr(v10::AsyncProfilingStatus::ProfilingSuccess, 10)).unwrap();
-    assert_eq!(call.say(&content(11)), Err(Code::Unknown));
-    assert_eq!(Call::of(ASYNC).say(&content(1)), Err(Code::Unknown));
-}
-
-#[test]
-fn an_async_profiler_error_report_gets_no_response_but_a_pprof_one_does() {
-    assert_eq!(Call::of(ASYNC).say(&jfr(v10::AsyncProfilingStatus::ExecutionTaskError, 0)), Ok(None));
-    let metadata = v10::PprofMetaData { r#type: 1, ..Default::default() };
-    let reply = Call::of(PPROF).say(&v10::PprofData { metadata: Some(metadata), result: None }).unwrap();
-    assert_eq!(reply.as_deref(), Some(&[0, 0, 0, 0, 2, 8, 1][..]));
-}
-
-#[test]
-fn an_upload_over_the_limit_is_told_so() {
-    let reply = Call::of(ASYNC).say(&jfr(v10::AsyncProfilingStatus::ProfilingSuccess, i32::MAX)).unwrap();
-    assert_eq!(reply.as_deref(), Some(&[0, 0, 0, 0, 2, 8, 2][..]));
-}
-
-#[test]
-fn a_broken_upload_is_dropped() {
-    let mut call = Call::of(ASYNC);
-    call.say(&jfr(v10::AsyncProfilingStatus::ProfilingSuccess, 10)).unwrap();
-    assert_eq!(call.end(End::Broken), (vec![], 1));
 }

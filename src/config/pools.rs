@@ -1,0 +1,226 @@
+//! Pools: who they are, where their backends listen, how messages reach them.
+
+use http::HeaderValue;
+
+use super::file::{Node, Shape};
+use super::problem::{Findings, Mistake, Place};
+use super::section::{Section, empty, scalar};
+use super::{address, keys};
+use crate::pool::{Endpoint, Policy, Settings, TripSettings};
+
+/// A pool, and where the operator wrote about it.
+pub(super) struct PoolDraft {
+    pub settings: Settings,
+    paths: PoolPaths,
+}
+
+/// Where the operator wrote about a pool.
+pub(super) struct PoolPaths {
+    /// Its settings stand under this: `pool`, `pools.tail`.
+    pub settings: String,
+    /// Its backends were read from this: `to`, `pools.tail`, `pools.tail.endpoints`.
+    pub backends: String,
+}
+
+/// Every pool that was written about.
+pub(super) struct PoolsDraft {
+    /// The one that `to:`, `pool:` and `--to` speak of; it is there when it has backends, or when there is no other.
+    pub default: PoolDraft,
+    /// Those under `pools:`, in their order.
+    pub named: Vec<PoolDraft>,
+}
+
+/// The pool that `to:` and `pool:` speak of.
+pub(super) const DEFAULT: &str = "default";
+
+/// Longest name of a pool: it is a metric label and stands in the banner.
+const NAME_CHARS_MAX: usize = 63;
+
+// === impl PoolDraft ===
+
+impl PoolDraft {
+    pub fn apart(self) -> (PoolPaths, Settings) {
+        (self.paths, self.settings)
+    }
+}
+
+// === impl PoolsDraft ===
+
+impl PoolsDraft {
+    pub fn read(root: &Section<'_>, findings: &mut Findings<'_>) -> Self {
+        let section = root.section("pool", findings);
+        let endpoints = default_endpoints(root, findings);
+        let default = PoolDraft {
+            settings: Settings { endpoints, ..settings(&section, DEFAULT, findings) },
+            paths: PoolPaths { settings: "pool".to_owned(), backends: "to".to_owned() },
+        };
+        let mut pools = Self { default, named: Vec::new() };
+        for (key, node) in root.members_of("pools", findings) {
+            let (name, path) = (key.value.as_str(), format!("pools.{}", key.value));
+            let at = findings.place(key.referenced);
+            findings.remember(&path, &path, at);
+            if let Err(mistake) = check_name(name) {
+                findings.error(at, &path, mistake);
+                continue;
+            }
+            let pool = named(name, node, path, findings);
+            pools.named.push(pool);
+        }
+        pools
+    }
+
+    /// The pools in the order of the plan.
+    pub fn in_order(self, findings: &mut Findings<'_>) -> Vec<PoolDraft> {
+        let Self { default, mut named } = self;
+        let has_backends = !default.settings.endpoints.is_empty() || !findings.fine(&["to", "pool.endpoints", "--to"]);
+        if named.is_empty() || has_backends {
+            if let Some(twice) = named.iter().find(|pool| pool.settings.name == DEFAULT) {
+                let by = findings.origin("to").0;
+                let mistake = Mistake::new(
+                    format!("`{by}` names the backends of a pool `{DEFAULT}` already"),
+                    "give this one another name, or keep one of the two",
+                );
+                findings.error_in(&twice.paths.settings, mistake);
+            }
+            named.insert(0, default);
+        } else if findings.origin("pool").1.is_some() {
+            let mend = format!("write `to:` with its backends, or move the settings to `{}:`", named[0].paths.settings);
+            let what = "these are settings of the pool `default`, and nothing says where its backends are";
+            findings.error_in("pool", Mistake::new(what, mend));
+        }
+        named
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Mistake> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_word) {
+        let mend = format!("use up to {NAME_CHARS_MAX} letters, digits, `_`, `-` and `.`");
+        return Err(Mistake::new(format!("\"{name}\" cannot be the name of a pool"), mend));
+    }
+    Ok(())
+}
+
+/// A pool under `pools:`: settings, or its backends alone.
+fn named(name: &str, node: &Node, path: String, findings: &mut Findings<'_>) -> PoolDraft {
+    let Shape::Map(members) = &node.value else {
+        let endpoints = backends(node, &path, &path, findings);
+        let paths = PoolPaths { settings: path.clone(), backends: path };
+        return PoolDraft { settings: Settings::new(name, endpoints), paths };
+    };
+    let section = Section::of(node, "pool", path.clone(), findings);
+    let backends_path = format!("{path}.endpoints");
+    let endpoints = match members.iter().find(|(key, _)| key.value == "endpoints") {
+        Some((_, node)) => backends(node, &backends_path, &backends_path, findings),
+        // That there is none is said where all pools are looked at.
+        None => {
+            findings.remember(&backends_path, &path, findings.origin(&path).1);
+            Vec::new()
+        }
+    };
+    let settings = Settings { endpoints, ..settings(&section, name, findings) };
+    PoolDraft { settings, paths: PoolPaths { settings: path, backends: backends_path } }
+}
+
+fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> Settings {
+    let usual = Settings::new(name, Vec::new());
+    let trip = section.section("trip", findings);
+    let policies = [Policy::LeastLoad, Policy::RoundRobin, Policy::Hash];
+    Settings {
+        balance: section.word("balance", keys::BALANCE, findings).map_or(usual.balance, |word| policies[word]),
+        trip: TripSettings {
+            messages_max: trip.count("messages", usual.trip.messages_max, findings),
+            bytes_max: trip.size("bytes", usual.trip.bytes_max, findings),
+            age_max: trip.time("age", usual.trip.age_max, findings),
+            answer_deadline: trip.time("answer_deadline", usual.trip.answer_deadline, findings),
+            hard_deadline: trip.time("hard_deadline", usual.trip.hard_deadline, findings),
+        },
+        linger: section.time("linger", usual.linger, findings),
+        in_flight_bytes_max: section.size("in_flight", usual.in_flight_bytes_max, findings),
+        channels_max: section.size("channels", usual.channels_max, findings),
+        eject_after: section.count("eject_after", usual.eject_after, findings),
+        connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),
+        authentication: section.read("authentication", findings, token),
+        message_bytes_max: section.size_or_off("message", usual.message_bytes_max, findings),
+        name: usual.name,
+        endpoints: usual.endpoints,
+    }
+}
+
+/// Reads a token. It is never shown: not here, and not where settings are printed.
+pub(super) fn token(text: &str) -> Result<HeaderValue, Mistake> {
+    let mend = "write a line of plain letters, digits and signs";
+    let mut token =
+        HeaderValue::from_str(text).map_err(|_| Mistake::new("is no token that metadata can hold", mend))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+fn default_endpoints(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+    let short = root.node("to");
+    let long = match root.node("pool").map(|pool| &pool.value) {
+        Some(Shape::Map(members)) => members.iter().find(|(key, _)| key.value == "endpoints"),
+        _ => None,
+    };
+    match (short, long) {
+        (Some(_), Some((key, _))) => {
+            let mistake = Mistake::new("`to` names the backends already", "keep one of the two");
+            findings.error(findings.place(key.referenced), "pool.endpoints", mistake);
+            Vec::new()
+        }
+        (Some(node), None) => backends(node, "to", "to", findings),
+        (None, Some((_, node))) => backends(node, "pool.endpoints", "to", findings),
+        (None, None) => Vec::new(),
+    }
+}
+
+/// Reads a list of backends, or a string of several with commas between them; `path` is where they are looked for later.
+fn backends(node: &Node, key: &str, path: &str, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+    findings.remember(path, key, findings.place(node.referenced));
+    let items = match &node.value {
+        Shape::List(items) => items.as_slice(),
+        Shape::Scalar(text) if !text.trim().is_empty() => std::slice::from_ref(node),
+        Shape::Map(_) => {
+            let mend =
+                "write `to: [collector-a:11800]`; settings of the pool go under `pool:`, more pools under `pools:`";
+            findings.error(findings.place(node.referenced), key, Mistake::new("takes backends, not settings", mend));
+            return Vec::new();
+        }
+        Shape::Scalar(_) | Shape::Nothing => {
+            let mistake = empty(node.defined, findings);
+            findings.error(findings.place(node.referenced), key, mistake);
+            return Vec::new();
+        }
+    };
+    let mut endpoints = Vec::new();
+    for item in items {
+        let Some(written) = scalar(item, key.to_owned(), findings) else { continue };
+        let mut start = 0;
+        for part in written.text.split(',') {
+            let from = start + part.len() - part.trim_start().len();
+            let place = findings.place_of(written.text, from..from + part.trim().len(), item.referenced);
+            add_backend(part.trim(), key, place, &mut endpoints, findings);
+            start += part.len() + 1;
+        }
+    }
+    endpoints
+}
+
+/// Reads the backends of `--to`.
+pub(super) fn backends_of_flag(text: &str, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for part in text.split(',') {
+        add_backend(part, "--to", None, &mut endpoints, findings);
+    }
+    endpoints
+}
+
+fn add_backend(text: &str, key: &str, at: Option<Place>, endpoints: &mut Vec<Endpoint>, findings: &mut Findings<'_>) {
+    match address::endpoint(text) {
+        Ok(endpoint) if endpoints.contains(&endpoint) => {
+            findings.error(at, key, Mistake::new(format!("{endpoint} is named twice"), "name each backend once"));
+        }
+        Ok(endpoint) => endpoints.push(endpoint),
+        Err(mistake) => findings.error(at, key, mistake),
+    }
+}

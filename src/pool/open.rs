@@ -1,0 +1,131 @@
+//! Calls of their own on a pool's backends: for what is relayed whole, and for the pieces of batches.
+
+use std::rc::Rc;
+
+use http::Request;
+use tokio::sync::oneshot;
+
+use crate::message::flow::Flow;
+
+use super::balance::{Candidates, rank};
+use super::door::{CallErrand, OpenCall};
+use super::load::Usable;
+use super::{Pool, bit};
+
+/// The backends that could take a call at one moment, to ask for the owners of many keys.
+#[derive(Debug, Clone)]
+pub struct Owners {
+    /// Member and name hash; never empty.
+    usable: Vec<(usize, u64)>,
+}
+
+/// Bytes a backend has been sent and not answered for; they speak against it while this lives.
+pub struct Carried {
+    pool: Rc<Pool>,
+    member: usize,
+    bytes: usize,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// Opens a call on some backend's channel. Waits for a backend as long as it takes; the caller has a deadline.
+    /// Cancel-safe. Answers which backend it was.
+    pub async fn open(
+        self: &Rc<Self>,
+        flow: Flow,
+        path: &str,
+        key: Option<u64>,
+        avoid: u64,
+        head: impl Fn(&str) -> Request<()>,
+    ) -> (usize, OpenCall) {
+        loop {
+            let room = self.room.notified();
+            let Some(member) =
+                self.choose(flow, key, avoid | self.lacking(path), 1).or_else(|| self.choose(flow, key, avoid, 1))
+            else {
+                room.await;
+                continue;
+            };
+            if let Some(call) = self.open_on(member, flow, &head).await {
+                return (member, call);
+            }
+        }
+    }
+
+    /// Opens a call on this backend; `None` when its channel ended before it could. Waits for a stream the peer allows.
+    /// Cancel-safe.
+    pub async fn open_on(
+        self: &Rc<Self>,
+        member: usize,
+        flow: Flow,
+        head: impl Fn(&str) -> Request<()>,
+    ) -> Option<OpenCall> {
+        let (opened, call) = oneshot::channel();
+        let mut head = head(self.backend(member).name());
+        self.settings().authenticate(head.headers_mut());
+        self.door(member, flow).ask(CallErrand { head, opened });
+        call.await.ok()
+    }
+
+    /// Who owns which key now, among the backends that may take a call and are not to be avoided. Waits until there is
+    /// one; the caller has a deadline. Cancel-safe.
+    pub async fn owners(&self, flow: Flow, path: &str, avoid: u64) -> Owners {
+        loop {
+            let room = self.room.notified();
+            let usable = self.usable(flow, avoid | self.lacking(path)).or_else(|| self.usable(flow, avoid));
+            match usable {
+                Some(usable) => return Owners { usable },
+                None => room.await,
+            }
+        }
+    }
+
+    fn usable(&self, flow: Flow, avoid: u64) -> Option<Vec<(usize, u64)>> {
+        let candidates = Usable { pool: self, avoid, flow };
+        let usable = (0..candidates.count()).filter(|at| candidates.is_usable(*at));
+        Some(usable.map(|at| (at, candidates.name_hash(at))).collect()).filter(|usable: &Vec<_>| !usable.is_empty())
+    }
+
+    /// Adds a backend that has failed a call to those that have; answers whether another try makes sense. A backend that
+    /// is out by now may well serve it once it is back; when all that are up have failed it, nobody will.
+    pub fn strike(&self, failed: &mut u64, member: usize) -> bool {
+        if !self.backend(member).is_up() {
+            return true;
+        }
+        *failed |= bit(member);
+        (0..self.members()).any(|member| *failed & bit(member) == 0)
+    }
+
+    /// Counts bytes of a call against a backend until it has answered.
+    pub fn carry(self: &Rc<Self>, member: usize, flow: Flow, bytes: usize) -> Carried {
+        let load = self.load(member);
+        load.held.set(load.held.get() + bytes);
+        load.waiting.set(load.waiting.get() + bytes);
+        let recent = &load.recent[flow.index()];
+        recent.set(recent.get() + bytes as u64);
+        Carried { pool: Rc::clone(self), member, bytes }
+    }
+}
+
+// === impl Owners ===
+
+impl Owners {
+    /// The backend a key belongs to; every replica that sees the same backends up finds the same.
+    pub fn of(&self, key: u64) -> usize {
+        let owner = self.usable.iter().max_by_key(|(_, name_hash)| rank(key, *name_hash));
+        owner.expect("there is a backend, see `Pool::owners`").0
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        let load = self.pool.load(self.member);
+        let was_full = load.held.get() >= self.pool.held_bytes_max;
+        load.held.set(load.held.get() - self.bytes);
+        load.waiting.set(load.waiting.get() - self.bytes);
+        if was_full {
+            self.pool.room_changed();
+        }
+    }
+}
