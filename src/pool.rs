@@ -8,6 +8,7 @@ pub mod backend;
 pub mod balance;
 pub mod channel;
 pub mod door;
+pub mod found;
 pub mod health;
 pub mod lane;
 pub mod ledger;
@@ -110,8 +111,8 @@ impl Backends {
     /// The backends of a pool, none of them tried yet.
     pub fn new(settings: Settings) -> Arc<Self> {
         let (sender, changed) = watch::channel(0);
-        let backend = |endpoint| Arc::new(Backend::new(endpoint, &settings, sender.clone()));
-        let backends = settings.endpoints.iter().map(backend).collect();
+        let backend = |found| Arc::new(Backend::new(found, &settings, sender.clone()));
+        let backends = settings.backends.iter().map(backend).collect();
         Arc::new(Self { backends, changed, settings })
     }
 

@@ -211,7 +211,7 @@ pub fn config(input: &[u8]) {
     let variables = HashMap::from([("PORT".to_owned(), "11800".to_owned()), ("EMPTY".to_owned(), String::new())]);
     match load_with(text, "fuzz.yaml", &Overrides { to, ..Overrides::default() }, variables) {
         Ok((plan, warnings)) => {
-            assert!(!plan.describe().is_empty() && !plan.pools[0].endpoints.is_empty());
+            assert!(!plan.describe().is_empty() && !plan.pools[0].backends.is_empty());
             assert!(warnings.iter().all(|problem| !problem.to_string().is_empty()));
             ask_every_rule(&plan, input);
         }

@@ -46,7 +46,7 @@ impl Overrides {
         }
         if let Some(text) = &self.to {
             findings.remember("to", "--to", None);
-            draft.pools.default.settings.endpoints = pools::backends_of_flag(text, findings);
+            draft.pools.default.settings.backends = pools::backends_of_flag(text, findings);
         }
         if let Some(text) = &self.reply {
             match word(text.trim(), keys::REPLY) {

@@ -107,9 +107,9 @@ impl Plan {
     /// One line for `check`: `3 listeners, 1 pool (3 backends), 256MiB of memory`.
     pub fn summary(&self) -> String {
         let pools = match self.pools.as_slice() {
-            [pool] => format!("1 pool ({})", count(pool.endpoints.len(), "backend")),
+            [pool] => format!("1 pool ({})", count(pool.backends.len(), "backend")),
             pools => {
-                let each = |pool: &pool::Settings| format!("{} {}", pool.name, count(pool.endpoints.len(), "backend"));
+                let each = |pool: &pool::Settings| format!("{} {}", pool.name, count(pool.backends.len(), "backend"));
                 let shown: Vec<String> = pools.iter().take(POOLS_SHOWN).map(each).collect();
                 format!("{} ({}{})", count(pools.len(), "pool"), shown.join(", "), and_more(pools.len(), POOLS_SHOWN))
             }
@@ -125,10 +125,10 @@ fn describe_pool(at: usize, pool: &pool::Settings) -> String {
         Policy::RoundRobin => "round_robin",
         Policy::Hash => "hash",
     };
-    let shown: Vec<String> = pool.endpoints.iter().take(BACKENDS_SHOWN).map(ToString::to_string).collect();
-    let more = and_more(pool.endpoints.len(), BACKENDS_SHOWN);
+    let shown: Vec<String> = pool.backends.iter().take(BACKENDS_SHOWN).map(|backend| backend.name.clone()).collect();
+    let more = and_more(pool.backends.len(), BACKENDS_SHOWN);
     let name = if at == 0 && pool.name == "default" { "pool".to_owned() } else { format!("pool {}", pool.name) };
-    let backends = count(pool.endpoints.len(), "backend");
+    let backends = count(pool.backends.len(), "backend");
     format!("{name:<12} {backends} by {balance}: {}{more}", shown.join(", "))
 }
 

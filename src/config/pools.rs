@@ -6,7 +6,8 @@ use super::file::{Node, Shape};
 use super::problem::{Findings, Mistake, Place};
 use super::section::{Section, empty, scalar};
 use super::{address, keys};
-use crate::pool::{Endpoint, Policy, Settings, TripSettings};
+use crate::pool::found::Found;
+use crate::pool::{Policy, Settings, TripSettings};
 
 /// A pool, and where the operator wrote about it.
 pub(super) struct PoolDraft {
@@ -51,7 +52,7 @@ impl PoolsDraft {
         let section = root.section("pool", findings);
         let endpoints = default_endpoints(root, findings);
         let default = PoolDraft {
-            settings: Settings { endpoints, ..settings(&section, DEFAULT, findings) },
+            settings: Settings { backends: endpoints, ..settings(&section, DEFAULT, findings) },
             paths: PoolPaths { settings: "pool".to_owned(), backends: "to".to_owned() },
         };
         let mut pools = Self { default, named: Vec::new() };
@@ -72,7 +73,7 @@ impl PoolsDraft {
     /// The pools in the order of the plan.
     pub fn in_order(self, findings: &mut Findings<'_>) -> Vec<PoolDraft> {
         let Self { default, mut named } = self;
-        let has_backends = !default.settings.endpoints.is_empty() || !findings.fine(&["to", "pool.endpoints", "--to"]);
+        let has_backends = !default.settings.backends.is_empty() || !findings.fine(&["to", "pool.endpoints", "--to"]);
         if named.is_empty() || has_backends {
             if let Some(twice) = named.iter().find(|pool| pool.settings.name == DEFAULT) {
                 let by = findings.origin("to").0;
@@ -106,7 +107,7 @@ fn named(name: &str, node: &Node, path: String, findings: &mut Findings<'_>) -> 
     let Shape::Map(members) = &node.value else {
         let endpoints = backends(node, &path, &path, findings);
         let paths = PoolPaths { settings: path.clone(), backends: path };
-        return PoolDraft { settings: Settings::new(name, endpoints), paths };
+        return PoolDraft { settings: Settings { backends: endpoints, ..Settings::new(name, Vec::new()) }, paths };
     };
     let section = Section::of(node, "pool", path.clone(), findings);
     let backends_path = format!("{path}.endpoints");
@@ -118,7 +119,7 @@ fn named(name: &str, node: &Node, path: String, findings: &mut Findings<'_>) -> 
             Vec::new()
         }
     };
-    let settings = Settings { endpoints, ..settings(&section, name, findings) };
+    let settings = Settings { backends: endpoints, ..settings(&section, name, findings) };
     PoolDraft { settings, paths: PoolPaths { settings: path, backends: backends_path } }
 }
 
@@ -143,7 +144,7 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         authentication: section.read("authentication", findings, token),
         message_bytes_max: section.size_or_off("message", usual.message_bytes_max, findings),
         name: usual.name,
-        endpoints: usual.endpoints,
+        backends: usual.backends,
     }
 }
 
@@ -156,7 +157,7 @@ pub(super) fn token(text: &str) -> Result<HeaderValue, Mistake> {
     Ok(token)
 }
 
-fn default_endpoints(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+fn default_endpoints(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<Found> {
     let short = root.node("to");
     let long = match root.node("pool").map(|pool| &pool.value) {
         Some(Shape::Map(members)) => members.iter().find(|(key, _)| key.value == "endpoints"),
@@ -175,7 +176,7 @@ fn default_endpoints(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<End
 }
 
 /// Reads a list of backends, or a string of several with commas between them; `path` is where they are looked for later.
-fn backends(node: &Node, key: &str, path: &str, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+fn backends(node: &Node, key: &str, path: &str, findings: &mut Findings<'_>) -> Vec<Found> {
     findings.remember(path, key, findings.place(node.referenced));
     let items = match &node.value {
         Shape::List(items) => items.as_slice(),
@@ -207,7 +208,7 @@ fn backends(node: &Node, key: &str, path: &str, findings: &mut Findings<'_>) -> 
 }
 
 /// Reads the backends of `--to`.
-pub(super) fn backends_of_flag(text: &str, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+pub(super) fn backends_of_flag(text: &str, findings: &mut Findings<'_>) -> Vec<Found> {
     let mut endpoints = Vec::new();
     for part in text.split(',') {
         add_backend(part, "--to", None, &mut endpoints, findings);
@@ -215,12 +216,12 @@ pub(super) fn backends_of_flag(text: &str, findings: &mut Findings<'_>) -> Vec<E
     endpoints
 }
 
-fn add_backend(text: &str, key: &str, at: Option<Place>, endpoints: &mut Vec<Endpoint>, findings: &mut Findings<'_>) {
+fn add_backend(text: &str, key: &str, at: Option<Place>, endpoints: &mut Vec<Found>, findings: &mut Findings<'_>) {
     match address::endpoint(text) {
-        Ok(endpoint) if endpoints.contains(&endpoint) => {
+        Ok(endpoint) if endpoints.iter().any(|found| found.endpoint == endpoint) => {
             findings.error(at, key, Mistake::new(format!("{endpoint} is named twice"), "name each backend once"));
         }
-        Ok(endpoint) => endpoints.push(endpoint),
+        Ok(endpoint) => endpoints.push(Found::at(endpoint)),
         Err(mistake) => findings.error(at, key, mistake),
     }
 }

@@ -73,21 +73,22 @@ impl At<'_> {
     }
 
     fn backends(&self, findings: &mut Findings<'_>) {
-        let endpoints = &self.pool.endpoints;
-        if endpoints.is_empty() {
+        let backends = &self.pool.backends;
+        if backends.is_empty() {
             self.no_backend(findings);
         }
         for listener in &self.plan.listeners {
-            if let Some(backend) = endpoints.iter().find(|backend| address::is_self(listener.address, backend)) {
+            if let Some(backend) = backends.iter().find(|backend| address::is_self(listener.address, &backend.endpoint))
+            {
                 let port = findings.origin(&format!("listen.{}", listener.name)).0;
                 let mistake = Mistake::new(
-                    format!("{backend} is this gateway itself ({port} is {})", listener.address),
+                    format!("{} is this gateway itself ({port} is {})", backend.name, listener.address),
                     "name the collector's own address, or listen on another port",
                 );
                 findings.error_in(&self.paths.backends, mistake);
             }
         }
-        if self.pool.balance == Policy::Hash && endpoints.len() == 1 {
+        if self.pool.balance == Policy::Hash && backends.len() == 1 {
             let mend = "add backends, or leave balance at least_load";
             let mistake = Mistake::new("hash has nothing to choose from: there is one backend", mend);
             findings.warn_of(&self.path("balance"), mistake);

@@ -11,6 +11,7 @@ use crate::metrics;
 use crate::wire::grpc::Code;
 
 use super::balance::hash_of_name;
+use super::found::Found;
 use super::health::{Fault, Health};
 use super::{Endpoint, Settings};
 
@@ -56,7 +57,7 @@ struct Figures {
 /// The figures of one backend at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackendFigures {
-    /// `host:port`.
+    /// See [`Found::name`].
     pub name: String,
     /// `up`, or why not.
     pub state: &'static str,
@@ -78,12 +79,12 @@ pub struct BackendFigures {
 
 impl Backend {
     /// A backend nobody has tried yet.
-    pub fn new(endpoint: &Endpoint, settings: &Settings, changed: watch::Sender<u64>) -> Self {
-        let name = endpoint.to_string();
+    pub fn new(found: &Found, settings: &Settings, changed: watch::Sender<u64>) -> Self {
+        let name = found.name.clone();
         let handles = metrics::Backend::of(&settings.name, &name);
         handles.up.set(1.0);
         Self {
-            endpoint: endpoint.clone(),
+            endpoint: found.endpoint.clone(),
             name_hash: hash_of_name(&name),
             name,
             health: Mutex::new(Health::new(settings.eject_after)),
@@ -98,7 +99,7 @@ impl Backend {
         }
     }
 
-    /// `host:port`, also its identity.
+    /// Its identity, see [`Found::name`].
     pub fn name(&self) -> &str {
         &self.name
     }

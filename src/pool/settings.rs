@@ -7,13 +7,15 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::wire::grpc::AUTHENTICATION;
 
+use super::found::Found;
+
 /// What an operator decides about one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The operator's word for it; a metric label.
     pub name: String,
-    /// Where its backends listen; at least one, no two alike.
-    pub endpoints: Vec<Endpoint>,
+    /// The backends the operator named; no two of a name. Those that a source finds come later.
+    pub backends: Vec<Found>,
     /// Who of the backends gets the next parcel.
     pub balance: Policy,
     /// When a trip ends and how long its answer may take.
@@ -34,7 +36,7 @@ pub struct Settings {
     pub authentication: Option<HeaderValue>,
 }
 
-/// Where a backend listens. Its text, `host:port`, is the backend's name: metrics, hashing and logs use it.
+/// Where a backend listens. Its text is `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// A DNS name or an IP address (IPv6 without brackets).
@@ -76,7 +78,7 @@ impl Settings {
     pub fn new(name: impl Into<String>, endpoints: Vec<Endpoint>) -> Self {
         Self {
             name: name.into(),
-            endpoints,
+            backends: endpoints.into_iter().map(Found::at).collect(),
             balance: Policy::default(),
             trip: TripSettings::default(),
             linger: Duration::from_millis(1),

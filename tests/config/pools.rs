@@ -24,7 +24,7 @@ pools:
 ";
     let (plan, warnings) = read_with(text, &[], &[("TOKEN", "s3cret")]).unwrap();
     assert_eq!(warnings, []);
-    let names: Vec<_> = plan.pools.iter().map(|pool| (pool.name.as_str(), pool.endpoints.len())).collect();
+    let names: Vec<_> = plan.pools.iter().map(|pool| (pool.name.as_str(), pool.backends.len())).collect();
     assert_eq!(names, [("default", 1), ("one", 1), ("some", 2), ("more", 2), ("tail", 2)]);
     let tail = &plan.pools[4];
     assert_eq!((tail.balance, tail.linger, tail.trip.messages_max), (Policy::Hash, Duration::from_millis(2), 7));

@@ -114,7 +114,7 @@ workers: 3
 log: { level: 'warn,switchyard::pool=debug', format: json }
 ";
     let plan = plan(text);
-    let names: Vec<_> = plan.pools[0].endpoints.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = plan.pools[0].backends.iter().map(|backend| backend.name.clone()).collect();
     assert_eq!(names, ["oap-0:1", "[2001:db8::1]:2", "10.0.0.1:3"]);
     assert_eq!((plan.pools[0].balance, plan.pools[0].linger), (Policy::Hash, Duration::ZERO));
     assert_eq!((plan.pools[0].trip.messages_max, plan.pools[0].trip.bytes_max), (7, 128 << 10));
@@ -155,7 +155,7 @@ fn variables_are_filled_in_after_parsing_so_they_can_never_add_a_setting() {
     let text = "to: ${BACKENDS:-a:1}\nworkers: \"${WORKERS:-2}\"";
     assert_eq!(read_with(text, &[], &[]).unwrap().0.workers, 2);
     let (plan, _) = read_with(text, &[], &[("BACKENDS", "b:1,c:2"), ("WORKERS", "5")]).unwrap();
-    assert_eq!((plan.pools[0].endpoints.len(), plan.workers), (2, 5));
+    assert_eq!((plan.pools[0].backends.len(), plan.workers), (2, 5));
     let attack = read_with(text, &[], &[("BACKENDS", "a:1\nreply: delivered")]).unwrap_err();
     assert_eq!(attack[0].key, "to");
 }
@@ -167,7 +167,10 @@ fn flags_need_no_file_and_win_over_one() {
     let (alone, _) = Plan::from_flags(&overrides(&flags)).unwrap();
     let (over, _) = read_with("to: a:1\nlisten: {agents: 1, metrics: 2}\nreply: received", &flags, &[]).unwrap();
     for plan in [&alone, &over] {
-        assert_eq!(plan.pools[0].endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(), ["x:1", "[::1]:2"]);
+        assert_eq!(
+            plan.pools[0].backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>(),
+            ["x:1", "[::1]:2"]
+        );
         assert_eq!(plan.listeners[0].address.to_string(), "0.0.0.0:4317");
         assert_eq!(plan.listeners[1].name, "metrics");
         assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:99");

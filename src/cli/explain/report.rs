@@ -172,7 +172,7 @@ impl std::fmt::Display for KeyLine {
 
 /// The pool's backends in the order in which they are tried, and why in that order.
 fn candidates(pool: &pool::Settings, key: Option<&KeyRead>, record_key: Option<RecordKey>) -> (Vec<String>, String) {
-    let names: Vec<String> = pool.endpoints.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = pool.backends.iter().map(|backend| backend.name.clone()).collect();
     if let Some((key, number)) = key.and_then(|key| Some((key, key.number?))) {
         let refs: Vec<&str> = names.iter().map(String::as_str).collect();
         let order = balance::in_order(number, &refs).into_iter().map(|at| names[at].clone()).collect();
