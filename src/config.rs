@@ -16,6 +16,7 @@ mod fields;
 mod file;
 mod identity;
 pub mod keys;
+mod listen;
 mod matches;
 mod methods;
 mod nearest;

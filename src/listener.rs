@@ -15,4 +15,4 @@ mod settings;
 pub mod sort;
 pub mod worker;
 
-pub use settings::{Limits, Reply, Settings};
+pub use settings::{Limits, Reply, Settings, SourcePrefix};

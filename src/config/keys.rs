@@ -107,10 +107,18 @@ const TIB: u64 = 1 << 40;
 pub const KEYS: &[Key] = &[
     Key { path: "listen", kind: Kind::Group },
     Key { path: "listen.agents", kind: Kind::Address },
+    // What a port takes besides its address; the other ports of agents take the same.
+    Key { path: "listen.agents.address", kind: Kind::Address },
+    amount("listen.agents.connections", Unit::Count, 1, 1_000_000, None),
+    amount("listen.agents.calls", Unit::Count, 1, 10_000_000, Some("off")),
+    amount("listen.agents.connections_per_source", Unit::Count, 1, 1_000_000, Some("off")),
     Key { path: "listen.access_logs", kind: Kind::Address },
     Key { path: "listen.metrics", kind: Kind::Address },
+    // Our own ports, which have no agents to limit.
     Key { path: "listen.prometheus", kind: Kind::Address },
+    Key { path: "listen.prometheus.address", kind: Kind::Address },
     Key { path: "listen.admin", kind: Kind::Address },
+    Key { path: "listen.admin.address", kind: Kind::Address },
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
@@ -191,6 +199,11 @@ pub const KEYS: &[Key] = &[
     amount("limits.memory", Unit::Size, 16 * MIB, TIB, None),
     amount("limits.connections", Unit::Count, 1, 1_000_000, None),
     amount("limits.connections_per_listener", Unit::Count, 1, 1_000_000, None),
+    amount("limits.connections_per_source", Unit::Count, 1, 1_000_000, Some("off")),
+    Key { path: "limits.source_prefix", kind: Kind::Group },
+    amount("limits.source_prefix.ipv4", Unit::Count, 8, 32, None),
+    amount("limits.source_prefix.ipv6", Unit::Count, 16, 128, None),
+    amount("limits.calls_per_listener", Unit::Count, 1, 10_000_000, Some("off")),
     amount("limits.calls_per_connection", Unit::Count, 1, 100_000, None),
     // 50 MiB is what OAP itself takes at most; a larger message could be accepted but never delivered.
     amount("limits.message", Unit::Size, 4 * KIB, 50 * MIB, None),

@@ -16,6 +16,20 @@ pub struct Settings {
     pub only: Option<Flow>,
     /// Connections open at once on this listener; more wait in the kernel's backlog.
     pub connections_max: usize,
+    /// Calls open at once on this listener; more are refused. `None`: as many as come.
+    pub calls_max: Option<usize>,
+    /// Connections open at once on this listener from one source, see [`SourcePrefix`]; more are closed at once.
+    /// `None`: as many as come.
+    pub connections_per_source_max: Option<usize>,
+}
+
+/// What counts as one source: addresses that have their first bits in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePrefix {
+    /// Of an IPv4 address.
+    pub ipv4_bits: u32,
+    /// Of an IPv6 address; one machine commonly has a /64 to itself.
+    pub ipv6_bits: u32,
 }
 
 /// When a call of a sortable method is answered `OK`.
@@ -49,6 +63,8 @@ pub struct Limits {
     pub connection_age_max: Option<Duration>,
     /// How long a relayed call without a deadline of its own may wait for a backend.
     pub relay_deadline: Duration,
+    /// What counts as one source where its connections are counted.
+    pub source_prefix: SourcePrefix,
 }
 
 impl Default for Limits {
@@ -63,6 +79,13 @@ impl Default for Limits {
             message_deadline: Duration::from_secs(30),
             connection_age_max: None,
             relay_deadline: Duration::from_secs(20),
+            source_prefix: SourcePrefix::default(),
         }
+    }
+}
+
+impl Default for SourcePrefix {
+    fn default() -> Self {
+        Self { ipv4_bits: 32, ipv6_bits: 64 }
     }
 }

@@ -4,6 +4,7 @@ use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 mod identity;
+mod limits;
 mod methods;
 mod mistakes;
 mod never_a_panic;

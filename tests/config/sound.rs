@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchyard::config::keys::{KEYS, Kind};
 use switchyard::config::{Log, LogFormat, Plan};
 use switchyard::listener::identity::Identity;
-use switchyard::listener::{Limits, Reply};
+use switchyard::listener::{Limits, Reply, SourcePrefix};
 use switchyard::message::flow::Flow;
 use switchyard::pool::{self, Endpoint, Policy};
 use switchyard::route::catalogue;
@@ -101,6 +101,9 @@ limits:
   memory: 64MiB
   connections: 15
   connections_per_listener: 14
+  connections_per_source: 13
+  source_prefix: { ipv4: 24, ipv6: 56 }
+  calls_per_listener: 12
   calls_per_connection: 16
   message: 5MiB
   header_list: 8KiB
@@ -142,10 +145,13 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
         message_deadline: Duration::from_secs(19),
         connection_age_max: Some(Duration::from_secs(1_800)),
         relay_deadline: Duration::from_millis(200),
+        source_prefix: SourcePrefix { ipv4_bits: 24, ipv6_bits: 56 },
     };
     assert_eq!(plan.limits, expected);
     assert_eq!(plan.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(), ["[::1]:4317", "0.0.0.0:5"]);
-    assert!(plan.listeners.iter().all(|listener| listener.connections_max == 14));
+    let shares =
+        plan.listeners.iter().map(|port| (port.connections_max, port.calls_max, port.connections_per_source_max));
+    assert!(shares.clone().all(|shares| shares == (14, Some(12), Some(13))), "{shares:?}");
     assert_eq!((plan.prometheus, plan.admin.map(|a| a.to_string())), (None, Some("127.0.0.1:6".into())));
     assert_eq!(plan.log, Log { level: "warn,switchyard::pool=debug".into(), format: LogFormat::Json });
 }
