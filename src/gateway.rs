@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod descriptors;
 mod report;
 mod thread;
 
@@ -17,6 +18,7 @@ use crate::admin::snapshot::Snapshot;
 use crate::admin::{self, Readiness};
 use crate::config::Plan;
 use crate::listener::accept;
+use crate::listener::admission::Admission;
 use crate::listener::register::Register;
 use crate::listener::worker::Shared;
 use crate::message::budget::Budget;
@@ -27,6 +29,7 @@ use crate::pool::backend::BackendFigures;
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 
+use descriptors::Descriptors;
 use report::Reporter;
 use thread::{Parts, Thread};
 
@@ -89,6 +92,7 @@ impl Gateway {
     /// When a port cannot be had; nothing is left running then.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let prometheus = metrics::install();
+        let descriptors = Descriptors::raise();
         let bound = Bound::bind(&plan).await?;
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
@@ -110,13 +114,16 @@ impl Gateway {
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let everywhere = Arc::new(Semaphore::new(plan.limits.connections_max));
+        descriptors.prepare(&parts.pools, parts.workers, plan.limits.connections_max);
         let mut tasks = Vec::new();
         for (port, (listener, settings)) in bound.listeners.into_iter().zip(bound.settings).enumerate() {
             let workers = threads.clone();
             let hand_over = move |arrival| thread::least_busy(&workers).serve(arrival);
-            let (everywhere, leaving) = (Arc::clone(&everywhere), is_leaving.clone());
-            tasks.push(tokio::spawn(accept::run(listener, port, settings, everywhere, leaving, hand_over)));
+            let (everywhere, reserve) = (Arc::clone(&everywhere), Arc::clone(descriptors.reserve()));
+            let admission = Admission::new(settings, plan.limits.source_prefix, everywhere, reserve);
+            tasks.push(tokio::spawn(accept::run(listener, port, admission, is_leaving.clone(), hand_over)));
         }
+        tasks.push(tokio::spawn(descriptors.run(parts.pools.clone(), parts.workers)));
         let reporter = Reporter::new(&parts, threads.clone());
         tasks.push(tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())));
         let taker = Arc::clone(&reporter);

@@ -86,6 +86,16 @@ pub struct Listener {
     bad_input: [Counter; BadInput::ALL.len()],
 }
 
+/// The file descriptors of the process.
+pub struct Descriptors {
+    /// Open now.
+    pub open: Gauge,
+    /// The most the process may have open.
+    pub limit: Gauge,
+    /// 1 while they are nearly used up.
+    pub short: Gauge,
+}
+
 /// The byte budget of messages in memory.
 pub struct Budget {
     /// Bytes under permits now.
@@ -266,6 +276,19 @@ impl Listener {
     }
 }
 
+// === impl Descriptors ===
+
+impl Descriptors {
+    /// The handles.
+    pub fn resolve() -> Self {
+        Self {
+            open: table::OPEN_DESCRIPTORS.gauge(&[]),
+            limit: table::DESCRIPTOR_LIMIT.gauge(&[]),
+            short: table::DESCRIPTORS_SHORT.gauge(&[]),
+        }
+    }
+}
+
 // === impl Budget ===
 
 impl Budget {
@@ -289,6 +312,7 @@ mod tests {
         let _ = Received::of("agents", "other");
         let _ = Backend::of("oap", "oap-0:11800").answers("OK");
         let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
+        let _ = Descriptors::resolve();
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
     }

@@ -16,7 +16,7 @@ use crate::wire::server::Call;
 
 use super::records::RecordsCall;
 use super::relay::RelayCall;
-use super::reply::Complaint;
+use super::reply::{Complaint, Tone};
 use super::sort::SortCall;
 use super::worker::Worker;
 
@@ -38,6 +38,10 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     let received = worker.received(listener, path);
     received.calls.increment(1);
     let entry = worker.shared.register.enter(port, listener, path, peer);
+    // Entered first and looked at then: workers that let calls in at the same time never let in one too many.
+    if worker.ports[port].settings.calls_max.is_some_and(|most| entry.calls_open() > most) {
+        return worker.refuse(call.answer, listener, &Tone::of(path).too_many_calls());
+    }
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
             RelayCall { worker, route: Arc::clone(route), call, received, entry }.run().await;

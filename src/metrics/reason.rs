@@ -75,15 +75,17 @@ reasons! {
     pub enum RefusedReason {
         /// As many connections as allowed are open.
         Limit = "limit",
+        /// As many connections of its source as allowed are open.
+        Source = "source",
         /// TLS, preface or SETTINGS did not come in time or were not HTTP/2.
         Handshake = "handshake",
-        /// The process is out of file descriptors.
+        /// The process has no file descriptor left, or only those kept for backends and admin.
         Emfile = "emfile",
     }
 }
 
 reasons! {
-    /// Why a call was ended because of what its agent said.
+    /// Why a call was turned away or ended: what its agent said, or what others take already.
     pub enum BadInput {
         /// A message announces more bytes than the limit.
         Oversize = "oversize",
@@ -101,6 +103,8 @@ reasons! {
         Malformed = "malformed",
         /// The call's token is wrong or missing.
         Authentication = "authentication",
+        /// As many calls as allowed are open on the listener.
+        Limit = "limit",
     }
 }
 

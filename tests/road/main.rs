@@ -15,6 +15,7 @@ mod edges;
 mod ground;
 mod identity;
 mod kill;
+mod limits;
 mod misbehaving;
 mod own_methods;
 mod poison;
