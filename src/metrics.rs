@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod reason;
 pub mod table;
 
-pub use reason::{BadInput, LostReason, RefusedReason, RouteOutcome};
+pub use reason::{BadInput, LostReason, RefusedReason, RetiredReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -83,6 +83,7 @@ pub struct Listener {
     /// Connections accepted.
     pub connections: Counter,
     refused: [Counter; RefusedReason::ALL.len()],
+    retired: [Counter; RetiredReason::ALL.len()],
     bad_input: [Counter; BadInput::ALL.len()],
 }
 
@@ -261,6 +262,7 @@ impl Listener {
             calls_open: table::CALLS_OPEN.gauge(&[name]),
             connections: table::CONNECTIONS.counter(&[name]),
             refused: RefusedReason::ALL.map(|reason| table::CONNECTIONS_REFUSED.counter(&[name, reason.name()])),
+            retired: RetiredReason::ALL.map(|reason| table::CONNECTIONS_RETIRED.counter(&[name, reason.name()])),
             bad_input: BadInput::ALL.map(|reason| table::CALLS_REFUSED.counter(&[name, reason.name()])),
         }
     }
@@ -270,7 +272,12 @@ impl Listener {
         &self.refused[reason.index()]
     }
 
-    /// Calls ended because of what they said.
+    /// Connections asked to go elsewhere for `reason`.
+    pub fn retired(&self, reason: RetiredReason) -> &Counter {
+        &self.retired[reason.index()]
+    }
+
+    /// Calls turned away, or ended because of what they said.
     pub fn bad_input(&self, reason: BadInput) -> &Counter {
         &self.bad_input[reason.index()]
     }

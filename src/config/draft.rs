@@ -109,6 +109,8 @@ fn read_limits(section: &Section<'_>, findings: &mut Findings<'_>) -> Limits {
         first_call_deadline: section.time("first_call_deadline", usual.first_call_deadline, findings),
         message_deadline: section.time("message_deadline", usual.message_deadline, findings),
         connection_age_max: section.time_or_off("connection_age", usual.connection_age_max, findings),
+        connection_age_grace: section.time_or_off("connection_age_grace", usual.connection_age_grace, findings),
+        connection_idle_max: section.time_or_off("idle_connection", usual.connection_idle_max, findings),
         relay_deadline: section.time("relay_deadline", usual.relay_deadline, findings),
         source_prefix: source_prefix(&section.section("source_prefix", findings), usual.source_prefix, findings),
     }

@@ -214,6 +214,8 @@ pub const KEYS: &[Key] = &[
     amount("limits.message_deadline", Unit::Time, 100 * MS, H, None),
     // Agents keep few connections and reconnect slowly: moving them more than once in ten seconds is churn.
     amount("limits.connection_age", Unit::Time, 10 * S, 30 * D, Some("off")),
+    amount("limits.connection_age_grace", Unit::Time, 100 * MS, D, Some("off")),
+    amount("limits.idle_connection", Unit::Time, 10 * S, 30 * D, Some("off")),
     amount("limits.relay_deadline", Unit::Time, 100 * MS, H, None),
     amount("drain_deadline", Unit::Time, 100 * MS, H, None),
     amount("workers", Unit::Count, 1, 1_024, Some("0")),

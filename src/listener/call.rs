@@ -18,10 +18,10 @@ use super::records::RecordsCall;
 use super::relay::RelayCall;
 use super::reply::{Complaint, Tone};
 use super::sort::SortCall;
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
 
-/// Serves one call to its end.
-pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
+/// Serves one call to its end, or until `closing` ends it.
+pub async fn serve(call: Call, worker: Rc<Worker>, closing: Rc<Closing>, port: usize, peer: IpAddr) {
     if worker.shared.services.serves(call.head.uri.path()) {
         return worker.shared.services.answer(call).await;
     }
@@ -44,9 +44,11 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     }
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
-            RelayCall { worker, route: Arc::clone(route), call, received, entry }.run().await;
+            RelayCall { worker, closing, route: Arc::clone(route), call, received, entry }.run().await;
         }
-        Split::Records(_) => RecordsCall { worker, route: Arc::clone(route), call, received, entry }.run().await,
+        Split::Records(_) => {
+            RecordsCall { worker, closing, route: Arc::clone(route), call, received, entry }.run().await;
+        }
         Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {
                 Ok(encoding) => encoding,
@@ -55,7 +57,7 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
             let metadata = worker.shared.identity.metadata(&call.head.headers);
             let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &worker.sorters);
             let (flow, inflow, answering) = (route.method.flow, call.inflow, call.answer);
-            SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry }.run().await;
+            SortCall { worker, closing, flow, inflow, answering, encoding, sorter, received, entry }.run().await;
         }
     }
 }

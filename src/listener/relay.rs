@@ -25,7 +25,7 @@ use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::Tone;
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
 use direction::Direction;
 use exchange::{Ended, Exchange};
 use request::Request as Sent;
@@ -34,6 +34,8 @@ use request::Request as Sent;
 pub struct RelayCall {
     /// Its worker.
     pub worker: Rc<Worker>,
+    /// Ends it.
+    pub closing: Rc<Closing>,
     /// What to do with it.
     pub route: Arc<Route>,
     /// The call.
@@ -66,12 +68,12 @@ impl RelayCall {
         let listener = self.entry.listener();
         let (worker, method) = (Rc::clone(&self.worker), &self.route.method);
         let outbound = Outbound::of(method.path, &head.headers, &worker.shared.identity);
-        let counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
+        let counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
         let mut sent = Sent::new(inflow, counts, method, &head.headers);
         let mut direction = Direction::new(&self.route, listener, &head.headers, &worker);
         if direction.must_read() {
             let open_until = outbound.until(worker.shared.limits.relay_deadline);
-            let mut ear = worker.closing.ear();
+            let mut ear = sent.counts.closing.ear();
             // A caller that goes ends it, too, but what it said before is read first.
             let mut named = pin!(sent.first_message_within(|body| direction.read(body)));
             let named = poll_fn(|cx| match ear.must_end(cx) {

@@ -61,6 +61,10 @@ pub struct Limits {
     pub message_deadline: Duration,
     /// Age at which a connection is asked to go elsewhere (GOAWAY), give or take 10 %; `None`: never.
     pub connection_age_max: Option<Duration>,
+    /// From then on until calls that are still open are ended; `None`: they stay as long as they like.
+    pub connection_age_grace: Option<Duration>,
+    /// Without a call for this long a connection is asked to go; `None`: it may stay.
+    pub connection_idle_max: Option<Duration>,
     /// How long a relayed call without a deadline of its own may wait for a backend.
     pub relay_deadline: Duration,
     /// What counts as one source where its connections are counted.
@@ -78,6 +82,8 @@ impl Default for Limits {
             first_call_deadline: Duration::from_secs(10),
             message_deadline: Duration::from_secs(30),
             connection_age_max: None,
+            connection_age_grace: None,
+            connection_idle_max: None,
             relay_deadline: Duration::from_secs(20),
             source_prefix: SourcePrefix::default(),
         }

@@ -85,6 +85,16 @@ reasons! {
 }
 
 reasons! {
+    /// Why a connection was asked to go elsewhere.
+    pub enum RetiredReason {
+        /// It has reached `limits.connection_age`.
+        Age = "age",
+        /// It has had no call for `limits.idle_connection`.
+        Idle = "idle",
+    }
+}
+
+reasons! {
     /// Why a call was turned away or ended: what its agent said, or what others take already.
     pub enum BadInput {
         /// A message announces more bytes than the limit.
@@ -117,6 +127,7 @@ mod tests {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }
 }

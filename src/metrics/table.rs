@@ -68,6 +68,8 @@ table! {
         "Agent connections accepted. If high, suspect crash-looping agents or a proxy with a short idle timeout.";
     CONNECTIONS_REFUSED: Kind::Counter, Count, "switchyard_connections_refused_total", ["listener", "reason"],
         "Agent connections turned away. If high, suspect a limit that is too low, a TLS mismatch or an open file limit.";
+    CONNECTIONS_RETIRED: Kind::Counter, Count, "switchyard_connections_retired_total", ["listener", "reason"],
+        "Agent connections asked to go elsewhere, for their age or for having no call. If high, suspect an age or an idle time that is too short.";
     REPLIES: Kind::Counter, Count, "switchyard_replies_total", ["listener", "code"],
         "Calls ended, by the gRPC code the agent got. If high for a code other than OK, suspect the backends or switchyard_calls_refused_total.";
     MESSAGES_DELIVERED: Kind::Counter, Count, "switchyard_messages_delivered_total", [],

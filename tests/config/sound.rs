@@ -111,6 +111,8 @@ limits:
   first_call_deadline: 18s
   message_deadline: 19s
   connection_age: 30m
+  connection_age_grace: 20s
+  idle_connection: 2h
   relay_deadline: 200ms
 drain_deadline: 1m
 workers: 3
@@ -144,6 +146,8 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
         first_call_deadline: Duration::from_secs(18),
         message_deadline: Duration::from_secs(19),
         connection_age_max: Some(Duration::from_secs(1_800)),
+        connection_age_grace: Some(Duration::from_secs(20)),
+        connection_idle_max: Some(Duration::from_secs(7_200)),
         relay_deadline: Duration::from_millis(200),
         source_prefix: SourcePrefix { ipv4_bits: 24, ipv6_bits: 56 },
     };

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use switchyard::metrics;
@@ -34,6 +34,15 @@ fn series(name: &str, labels: &[&str]) -> f64 {
     let text = metrics::install().render();
     let is_it = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
     text.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Waits until a connection takes no further calls. Asking does not keep it busy, for nothing is sent.
+async fn closed_to_calls(caller: &Caller) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while caller.can_open().await {
+        assert!(Instant::now() < until, "it is never closed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[test]
@@ -121,4 +130,69 @@ fn descriptors_that_run_out_are_warned_of_before_they_do() {
         get(gateway.prometheus, "/metrics").is_some() && gateway.metric("switchyard_descriptors_short") == 0.0
     });
     gateway.end(Duration::from_secs(10));
+}
+
+#[test]
+fn an_old_connections_endless_calls_are_ended_after_the_grace_and_nothing_is_lost() {
+    let road = Road::to_collectors_with(2, |plan| {
+        plan.limits.connection_age_max = Some(Duration::from_millis(300));
+        plan.limits.connection_age_grace = Some(Duration::from_millis(300));
+    });
+    let before = series("switchyard_connections_retired_total", &["reason=\"age\""]);
+    let since = Instant::now();
+    let (sorted, relayed) = road.block_on(async {
+        let caller = Caller::connect(road.agents()).await;
+        let mut sorted = caller.open(Traffic::Trace.path()).await;
+        let relayed = caller.open(crate::relay::PROFILE).await;
+        for _ in 0..5 {
+            sorted.send(framed(&[])).await;
+        }
+        (sorted.answer().await, relayed.answer().await)
+    });
+    let lived = since.elapsed();
+    // Not UNAVAILABLE: an agent would be silent for half a minute.
+    assert_eq!((sorted.code(), relayed.code()), (Code::Aborted, Code::Aborted), "{sorted:?} {relayed:?}");
+    assert!(lived >= Duration::from_millis(500), "ended after {lived:?}");
+    assert!(series("switchyard_connections_retired_total", &["reason=\"age\""]) > before);
+    road.wait_until_delivered(Duration::from_secs(5));
+    assert_eq!(road.end().totals.delivered, 5);
+}
+
+#[test]
+fn without_a_grace_an_old_connection_keeps_its_calls() {
+    let road = Road::to_collectors_with(1, |plan| plan.limits.connection_age_max = Some(Duration::from_millis(200)));
+    let sorted = road.block_on(async {
+        let caller = Caller::connect(road.agents()).await;
+        let mut sorted = caller.open(Traffic::Trace.path()).await;
+        sorted.send(framed(&[])).await;
+        closed_to_calls(&caller).await;
+        // Longer than a connection without calls is given to go.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        sorted.send(framed(&[])).await;
+        sorted.half_close();
+        sorted.answer().await
+    });
+    assert_eq!(sorted.code(), Code::Ok);
+    road.wait_until_delivered(Duration::from_secs(5));
+    assert_eq!(road.end().totals.delivered, 2);
+}
+
+#[test]
+fn a_connection_without_calls_is_closed_when_it_was_idle_for_long_and_one_with_a_call_stays() {
+    let road = Road::to_collectors_with(1, |plan| plan.limits.connection_idle_max = Some(Duration::from_millis(1_500)));
+    road.block_on(async {
+        let (idle, busy) = (Caller::connect(road.agents()).await, Caller::connect(road.agents()).await);
+        let mut open = busy.open(Traffic::Trace.path()).await;
+        for _ in 0..4 {
+            assert_eq!(idle.call(Traffic::Trace.path(), &[], &[Bytes::new()]).await.code(), Code::Ok);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        assert!(idle.can_open().await, "each call begins its time anew");
+        closed_to_calls(&idle).await;
+        assert!(busy.can_open().await);
+        open.half_close();
+        assert_eq!(open.answer().await.code(), Code::Ok);
+    });
+    road.wait_until_delivered(Duration::from_secs(5));
+    road.end();
 }

@@ -54,12 +54,13 @@ enum End {
 // === impl Reading ===
 
 impl Reading {
-    pub fn new(inflow: Inflow, worker: Rc<Worker>, flow: Flow, deadline: Option<Instant>) -> Self {
+    pub fn new(inflow: Inflow, counts: &Counts, flow: Flow, deadline: Option<Instant>) -> Self {
+        let worker = Rc::clone(&counts.worker);
         Self {
             inflow,
             flow,
             deadline,
-            ear: worker.closing.ear(),
+            ear: counts.closing.ear(),
             counter: Counter::new(worker.shared.limits.message_bytes_max),
             arrived: VecDeque::new(),
             end: None,
