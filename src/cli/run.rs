@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Overrides, Plan};
+use crate::config::{self, Overrides, Plan};
 use crate::gateway::{Gateway, Summary};
 
 /// Runs the gateway: agents' streams in, each message out to the backend that should have it.
 ///
-/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it.
+/// With `--to`, or with SkyWalking Satellite's variables, no file is needed. SIGTERM and SIGINT drain and end it.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Config file (YAML); see `switchyard check`.
@@ -76,9 +76,11 @@ async fn serve(plan: Plan) -> ExitCode {
 
 /// The plan of file and flags, or everything that is wrong with them in one text.
 fn plan(args: &Args) -> Result<Plan, String> {
-    let (plan, warnings) = match &args.config {
+    // Satellite's variable for the same, where ours is not set.
+    let config = args.config.clone().or_else(|| std::env::var_os("SATELLITE_CONFIG").map(PathBuf::from));
+    let (plan, warnings) = match &config {
         Some(file) => super::plan_of_file(file, &args.overrides)?,
-        None => Plan::from_flags(&args.overrides).map_err(|problems| super::all(&problems))?,
+        None => config::load("", "", &args.overrides).map_err(|problems| super::all(&problems))?,
     };
     warnings.iter().for_each(|warning| eprintln!("{warning}"));
     Ok(plan)

@@ -236,6 +236,11 @@ pub(super) fn bounds(path: &str) -> Option<&'static Bounds> {
     })
 }
 
+/// Whether there is a setting of this path.
+pub(super) fn is_setting(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path == path)
+}
+
 /// The names that may stand directly under a group (`""`: the whole file).
 pub(super) fn names_under(group: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| match key.path.rsplit_once('.') {

@@ -12,6 +12,7 @@ mod pools;
 mod protos;
 mod routes;
 mod routes_wrong;
+mod satellite;
 mod sound;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
