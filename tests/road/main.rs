@@ -23,6 +23,7 @@ mod process;
 mod records;
 mod relay;
 mod reload;
+mod reread;
 mod retry;
 mod rules;
 mod skew;
