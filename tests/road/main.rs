@@ -25,6 +25,7 @@ mod relay;
 mod reload;
 mod reread;
 mod retry;
+mod rolling;
 mod rules;
 mod skew;
 mod stall;
