@@ -12,9 +12,10 @@ use super::pools::{PoolDraft, PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
+use super::written::Written;
 use super::{identity, keys, methods, protos, routes};
 use crate::listener::identity::Identity;
-use crate::listener::{self, Limits, Reply, SourcePrefix};
+use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
 use crate::route::schema::Schema;
 use crate::route::{Method, Routes, catalogue};
@@ -88,6 +89,7 @@ impl Draft<'_> {
                 workers => workers,
             },
             log: self.log,
+            written: Written::default(),
         };
         (plan, paths)
     }
@@ -112,14 +114,6 @@ fn read_limits(section: &Section<'_>, findings: &mut Findings<'_>) -> Limits {
         connection_age_grace: section.time_or_off("connection_age_grace", usual.connection_age_grace, findings),
         connection_idle_max: section.time_or_off("idle_connection", usual.connection_idle_max, findings),
         relay_deadline: section.time("relay_deadline", usual.relay_deadline, findings),
-        source_prefix: source_prefix(&section.section("source_prefix", findings), usual.source_prefix, findings),
-    }
-}
-
-fn source_prefix(section: &Section<'_>, usual: SourcePrefix, findings: &mut Findings<'_>) -> SourcePrefix {
-    SourcePrefix {
-        ipv4_bits: section.count("ipv4", usual.ipv4_bits, findings),
-        ipv6_bits: section.count("ipv6", usual.ipv6_bits, findings),
     }
 }
 

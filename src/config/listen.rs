@@ -6,7 +6,7 @@ use super::address;
 use super::file::Shape;
 use super::problem::{Findings, Mistake};
 use super::section::Section;
-use crate::listener;
+use crate::listener::{self, SourcePrefix};
 use crate::message::flow::Flow;
 
 /// One port, of agents or of our own.
@@ -24,6 +24,7 @@ pub(super) struct Shares {
     connections_max: usize,
     calls_max: Option<usize>,
     connections_per_source_max: Option<usize>,
+    source_prefix: SourcePrefix,
 }
 
 const CONNECTIONS_MAX: usize = 10_000;
@@ -48,6 +49,7 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
         connections_max: limits.size("connections_per_listener", CONNECTIONS_MAX, findings),
         calls_max: limits.size_or_off("calls_per_listener", None, findings),
         connections_per_source_max: limits.size_or_off("connections_per_source", None, findings),
+        source_prefix: source_prefix(&limits.section("source_prefix", findings), findings),
     };
     PORTS.map(|(name, usual, port, path)| {
         let default = Some(SocketAddr::new(usual, port));
@@ -67,6 +69,14 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
         }
         listen
     })
+}
+
+fn source_prefix(section: &Section<'_>, findings: &mut Findings<'_>) -> SourcePrefix {
+    let usual = SourcePrefix::default();
+    SourcePrefix {
+        ipv4_bits: section.count("ipv4", usual.ipv4_bits, findings),
+        ipv6_bits: section.count("ipv6", usual.ipv6_bits, findings),
+    }
 }
 
 /// Reads an address. The flags allow port 0, for tests: who writes a file wants to know the port.
@@ -91,6 +101,7 @@ impl Listen {
             connections_max: self.shares.connections_max,
             calls_max: self.shares.calls_max,
             connections_per_source_max: self.shares.connections_per_source_max,
+            source_prefix: self.shares.source_prefix,
         })
     }
 }
@@ -108,6 +119,7 @@ impl Shares {
                 self.connections_per_source_max,
                 findings,
             ),
+            ..self
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::message::flow::Flow;
 use crate::metrics;
 use crate::pool::Backends;
 
+use super::report::Reporter;
+
 /// The least that is kept: our own ports, Prometheus and admin with a few who ask, probes.
 const RESERVE_MIN: u64 = 32;
 
@@ -76,9 +78,9 @@ impl Descriptors {
     }
 
     /// Counts open descriptors for ever, and says when they run out.
-    pub async fn run(mut self, pools: Vec<Arc<Backends>>, workers: usize) {
+    pub async fn run(mut self, reporter: Arc<Reporter>, workers: usize) {
         loop {
-            self.keep(&pools, workers);
+            self.keep(&reporter.orders().pools, workers);
             let since = Instant::now();
             let counted = tokio::task::spawn_blocking(open).await.ok().flatten();
             let took = since.elapsed();

@@ -26,7 +26,6 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 pub struct Admission {
     settings: Settings,
     handles: metrics::Listener,
-    prefix: SourcePrefix,
     here: Arc<Semaphore>,
     everywhere: Arc<Semaphore>,
     sources: Arc<Sources>,
@@ -77,12 +76,11 @@ struct Said {
 
 impl Admission {
     /// The door of one listener; `everywhere` and `reserve` are shared by all of them.
-    pub fn new(settings: Settings, prefix: SourcePrefix, everywhere: Arc<Semaphore>, reserve: Arc<Reserve>) -> Self {
+    pub fn new(settings: Settings, everywhere: Arc<Semaphore>, reserve: Arc<Reserve>) -> Self {
         Self {
             handles: metrics::Listener::of(settings.name),
             here: Arc::new(Semaphore::new(settings.connections_max)),
             settings,
-            prefix,
             everywhere,
             sources: Arc::default(),
             reserve,
@@ -146,7 +144,7 @@ impl Admission {
     /// The connection's share of its source, if sources have any; an error when the source has used up its own.
     fn share(&mut self, peer: IpAddr) -> Result<Option<Share>, ()> {
         let Some(most) = self.settings.connections_per_source_max else { return Ok(None) };
-        let source = self.prefix.source_of(peer);
+        let source = self.settings.source_prefix.source_of(peer);
         if let Some(share) = Sources::take(&self.sources, source, most) {
             return Ok(Some(share));
         }

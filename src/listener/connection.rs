@@ -53,7 +53,8 @@ struct Served {
 /// Serves a connection until it and all its calls are over.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<Worker>) {
     let mut leaving = worker.shared.leaving.clone();
-    let limits = &worker.shared.limits;
+    let terms = worker.terms();
+    let limits = terms.limits();
     let settings =
         settings(worker.shared.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
     let connection = match Connection::handshake(stream, &settings, limits.handshake_deadline).await {

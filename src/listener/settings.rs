@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::message::flow::Flow;
 
+/// Every listener there can be: its name, and the only flow it serves if there is one.
+pub const LISTENERS: [(&str, Option<Flow>); 3] =
+    [("agents", None), ("access_logs", Some(Flow::AccessLogs)), ("metrics", Some(Flow::Metrics))];
+
 /// One port agents connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -21,6 +25,8 @@ pub struct Settings {
     /// Connections open at once on this listener from one source, see [`SourcePrefix`]; more are closed at once.
     /// `None`: as many as come.
     pub connections_per_source_max: Option<usize>,
+    /// What one source is.
+    pub source_prefix: SourcePrefix,
 }
 
 /// What counts as one source: addresses that have their first bits in common.
@@ -30,6 +36,13 @@ pub struct SourcePrefix {
     pub ipv4_bits: u32,
     /// Of an IPv6 address; one machine commonly has a /64 to itself.
     pub ipv6_bits: u32,
+}
+
+impl Settings {
+    /// Its place among [`LISTENERS`], the same whichever of them there are.
+    pub fn number(&self) -> usize {
+        LISTENERS.iter().position(|(name, _)| *name == self.name).expect("a plan has no other listeners")
+    }
 }
 
 /// When a call of a sortable method is answered `OK`.
@@ -67,8 +80,6 @@ pub struct Limits {
     pub connection_idle_max: Option<Duration>,
     /// How long a relayed call without a deadline of its own may wait for a backend.
     pub relay_deadline: Duration,
-    /// What counts as one source where its connections are counted.
-    pub source_prefix: SourcePrefix,
 }
 
 impl Default for Limits {
@@ -85,7 +96,6 @@ impl Default for Limits {
             connection_age_grace: None,
             connection_idle_max: None,
             relay_deadline: Duration::from_secs(20),
-            source_prefix: SourcePrefix::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod routes;
 mod routes_wrong;
 mod satellite;
 mod sound;
+mod written;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
 

@@ -149,13 +149,13 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
         connection_age_grace: Some(Duration::from_secs(20)),
         connection_idle_max: Some(Duration::from_secs(7_200)),
         relay_deadline: Duration::from_millis(200),
-        source_prefix: SourcePrefix { ipv4_bits: 24, ipv6_bits: 56 },
     };
     assert_eq!(plan.limits, expected);
     assert_eq!(plan.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(), ["[::1]:4317", "0.0.0.0:5"]);
-    let shares =
-        plan.listeners.iter().map(|port| (port.connections_max, port.calls_max, port.connections_per_source_max));
-    assert!(shares.clone().all(|shares| shares == (14, Some(12), Some(13))), "{shares:?}");
+    for port in &plan.listeners {
+        assert_eq!((port.connections_max, port.calls_max, port.connections_per_source_max), (14, Some(12), Some(13)));
+        assert_eq!(port.source_prefix, SourcePrefix { ipv4_bits: 24, ipv6_bits: 56 });
+    }
     assert_eq!((plan.prometheus, plan.admin.map(|a| a.to_string())), (None, Some("127.0.0.1:6".into())));
     assert_eq!(plan.log, Log { level: "warn,switchyard::pool=debug".into(), format: LogFormat::Json });
 }
