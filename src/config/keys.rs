@@ -133,6 +133,10 @@ pub const KEYS: &[Key] = &[
     amount("pool.trip.answer_deadline", Unit::Time, 100 * MS, 10 * M, None),
     amount("pool.trip.hard_deadline", Unit::Time, 100 * MS, H, None),
     amount("pool.in_flight", Unit::Size, 64 * KIB, TIB, None),
+    // A parcel has up to 64 messages: a bound below that would be none.
+    amount("pool.in_flight_messages", Unit::Count, 64, 100_000_000, Some("off")),
+    // As `limits.connection_age`.
+    amount("pool.channel_age", Unit::Time, 10 * S, 30 * D, Some("off")),
     amount("pool.channels", Unit::Count, 1, 256, None),
     amount("pool.eject_after", Unit::Count, 1, 1_000, None),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),

@@ -109,7 +109,7 @@ impl Descriptors {
 /// Descriptors kept: twice what one connection of each worker to each backend for each flow takes, for connections are
 /// replaced by new ones before they end. At most half of all, or nobody could connect.
 fn reserve(limit: u64, backends: usize, workers: usize) -> u64 {
-    let outbound = 2 * backends.saturating_mul(workers).saturating_mul(Flow::ALL.len()) as u64;
+    let outbound = backends.saturating_mul(workers).saturating_mul(2 * Flow::ALL.len()) as u64;
     outbound.saturating_add(RESERVE_MIN).min(limit / 2)
 }
 

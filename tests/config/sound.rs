@@ -90,6 +90,8 @@ pool:
   linger: 0
   trip: { messages: 7, bytes: 128KiB, age: 1.5s, answer_deadline: 8s, hard_deadline: 9s }
   in_flight: 16MiB
+  in_flight_messages: 640
+  channel_age: 10m
   channels: 11
   eject_after: 12
   connect_deadline: 13s
@@ -130,6 +132,8 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
         (plan.pools[0].in_flight_bytes_max, plan.pools[0].channels_max, plan.pools[0].eject_after),
         (16 << 20, 11, 12)
     );
+    assert_eq!(plan.pools[0].in_flight_messages_max, Some(640));
+    assert_eq!(plan.pools[0].channel_age_max, Some(Duration::from_secs(600)));
     assert_eq!(plan.pools[0].connect_deadline, Duration::from_secs(13));
     assert_eq!(plan.pools[0].authentication.as_ref().map(|token| token.as_bytes()), Some(&b"secret"[..]));
     assert_eq!(plan.pools[0].message_bytes_max, Some(2 << 20));

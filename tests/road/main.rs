@@ -5,6 +5,7 @@
 mod attribution;
 mod backend;
 mod bad_input;
+mod bounds;
 mod caller;
 mod callers;
 mod contracts;
