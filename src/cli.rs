@@ -8,6 +8,7 @@ pub mod demo;
 pub mod explain;
 pub mod healthcheck;
 pub mod run;
+mod tls;
 
 use std::io::IsTerminal;
 use std::path::Path;

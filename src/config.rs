@@ -29,6 +29,7 @@ mod routes;
 mod secrets;
 mod section;
 mod sound;
+mod tls;
 mod tries;
 pub mod unit;
 

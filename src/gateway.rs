@@ -26,6 +26,7 @@ use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
+use crate::wire::tls::{self, ServerTls, Watched};
 
 use report::Reporter;
 use thread::{Parts, Thread};
@@ -128,11 +129,12 @@ impl Gateway {
             ready,
             prometheus,
         };
-        if let Some(listener) = bound.prometheus {
-            tasks.push(tokio::spawn(admin::serve_prometheus(listener, state.clone(), std::future::pending())));
+        tasks.push(tokio::spawn(tls::keep_fresh(watched(&plan))));
+        if let Some(port) = bound.prometheus {
+            tasks.push(tokio::spawn(admin::serve_prometheus(port, state.clone(), std::future::pending())));
         }
-        if let Some(listener) = bound.admin {
-            tasks.push(tokio::spawn(admin::serve_admin(listener, state, std::future::pending())));
+        if let Some(port) = bound.admin {
+            tasks.push(tokio::spawn(admin::serve_admin(port, state, std::future::pending())));
         }
         metrics::config_last_reload_successful().set(1.0);
         readiness.send_replace(Readiness::Ready);
@@ -194,8 +196,8 @@ struct Bound {
     listeners: Vec<TcpListener>,
     /// With the addresses the kernel gave.
     settings: Vec<crate::listener::Settings>,
-    prometheus: Option<TcpListener>,
-    admin: Option<TcpListener>,
+    prometheus: Option<admin::Port>,
+    admin: Option<admin::Port>,
     addresses: Addresses,
 }
 
@@ -209,20 +211,32 @@ impl Bound {
             settings.push(crate::listener::Settings { address, ..asked.clone() });
             listeners.push(listener);
         }
-        let prometheus = bind_one("prometheus", plan.prometheus).await?;
-        let admin = bind_one("admin", plan.admin).await?;
-        addresses.prometheus = prometheus.as_ref().and_then(|listener| listener.local_addr().ok());
-        addresses.admin = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let prometheus = bind_one("prometheus", plan.prometheus, &plan.prometheus_tls).await?;
+        let admin = bind_one("admin", plan.admin, &plan.admin_tls).await?;
+        addresses.prometheus = prometheus.as_ref().and_then(|port| port.listener.local_addr().ok());
+        addresses.admin = admin.as_ref().and_then(|port| port.listener.local_addr().ok());
         Ok(Self { listeners, settings, prometheus, admin, addresses })
     }
 }
 
-async fn bind_one(name: &str, address: Option<SocketAddr>) -> io::Result<Option<TcpListener>> {
+async fn bind_one(
+    name: &'static str,
+    address: Option<SocketAddr>,
+    tls: &Option<Arc<ServerTls>>,
+) -> io::Result<Option<admin::Port>> {
     let Some(address) = address else { return Ok(None) };
     let explain = |error: io::Error| {
         let message =
             format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
         io::Error::new(error.kind(), message)
     };
-    TcpListener::bind(address).await.map(Some).map_err(explain)
+    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    Ok(Some(admin::Port { name, listener, tls: tls.clone() }))
+}
+
+/// Everything in a plan that was made of certificates.
+fn watched(plan: &Plan) -> Vec<Watched> {
+    let ports = plan.listeners.iter().map(|listener| &listener.tls).chain([&plan.prometheus_tls, &plan.admin_tls]);
+    let pools = plan.pools.iter().filter_map(|pool| pool.tls.clone());
+    ports.flatten().cloned().map(Watched::Server).chain(pools.map(Watched::Client)).collect()
 }

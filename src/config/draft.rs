@@ -12,12 +12,13 @@ use super::pools::{PoolDraft, PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
-use super::{address, identity, keys, methods, protos, routes};
+use super::{address, identity, keys, methods, protos, routes, tls};
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
 use crate::route::schema::Schema;
 use crate::route::{Method, Routes, catalogue};
+use crate::wire::tls::ServerTls;
 
 /// What is known before the flags have been looked at.
 pub(super) struct Draft<'a> {
@@ -42,6 +43,7 @@ pub(super) struct Listen {
     /// The address a bare port is taken on.
     pub usual: IpAddr,
     pub address: Option<SocketAddr>,
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 const MEMORY_BYTES: usize = 256 << 20;
@@ -77,7 +79,8 @@ impl Draft<'_> {
         let served = [(agents, None), (access_logs, Some(Flow::AccessLogs)), (metrics, Some(Flow::Metrics))];
         let settings = |(listen, only): (Listen, Option<Flow>)| {
             let connections_max = self.connections_per_listener;
-            listen.address.map(|address| listener::Settings { name: listen.name, address, only, connections_max })
+            let (name, tls) = (listen.name, listen.tls);
+            listen.address.map(|address| listener::Settings { name, address, only, connections_max, tls })
         };
         let listeners: Vec<listener::Settings> = served.into_iter().filter_map(settings).collect();
         let (paths, pools): (_, Vec<_>) = self.pools.in_order(findings).into_iter().map(PoolDraft::apart).unzip();
@@ -96,6 +99,8 @@ impl Draft<'_> {
             memory_bytes: self.memory_bytes,
             prometheus: prometheus.address,
             admin: admin.address,
+            prometheus_tls: prometheus.tls,
+            admin_tls: admin.tls,
             drain_deadline: self.drain_deadline,
             workers: match self.workers {
                 0 => thread::available_parallelism().map_or(1, usize::from),
@@ -128,7 +133,11 @@ fn listen(section: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 5] {
             address => Ok(address),
         };
         let default = Some(SocketAddr::new(usual, port));
-        Listen { name, usual, address: section.read(name, findings, parse).unwrap_or(default) }
+        let Some(group) = tls::port(section, name, findings) else {
+            return Listen { name, usual, address: section.read(name, findings, parse).unwrap_or(default), tls: None };
+        };
+        let address = group.read("address", findings, parse).unwrap_or(default);
+        Listen { name, usual, address, tls: tls::of_port(&group, name, findings) }
     })
 }
 

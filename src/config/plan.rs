@@ -9,6 +9,7 @@ use crate::listener::identity::Identity;
 use crate::pool::Policy;
 use crate::route::Routes;
 use crate::route::schema::Schema;
+use crate::wire::tls::ServerTls;
 use crate::{listener, pool};
 
 /// Everything the gateway is started with. Made by [`super::load`] and [`Plan::from_flags`] only, which give none that is unsound.
@@ -34,6 +35,10 @@ pub struct Plan {
     pub prometheus: Option<SocketAddr>,
     /// Where the admin page is, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Prometheus' port's TLS, if it has any.
+    pub prometheus_tls: Option<Arc<ServerTls>>,
+    /// The admin page's TLS, if it has any.
+    pub admin_tls: Option<Arc<ServerTls>>,
     /// How long a stop may take.
     pub drain_deadline: Duration,
     /// Worker threads; at least one.

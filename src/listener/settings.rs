@@ -1,9 +1,11 @@
 //! What an operator decides about listeners, and what any one peer may ask of them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::flow::Flow;
+use crate::wire::tls::ServerTls;
 
 /// One port agents connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Settings {
     pub only: Option<Flow>,
     /// Connections open at once on this listener; more wait in the kernel's backlog.
     pub connections_max: usize,
+    /// How its certificate is shown and whose is asked for; `None`: TLS is not spoken.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// When a call of a sortable method is answered `OK`.
@@ -39,7 +43,7 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Bytes of one call's decoded header list.
     pub header_list_bytes_max: u32,
-    /// From accept to a complete HTTP/2 preface and SETTINGS.
+    /// From accept to a complete HTTP/2 preface and SETTINGS, TLS included.
     pub handshake_deadline: Duration,
     /// From the handshake to the first call.
     pub first_call_deadline: Duration,

@@ -75,10 +75,22 @@ reasons! {
     pub enum RefusedReason {
         /// As many connections as allowed are open.
         Limit = "limit",
-        /// TLS, preface or SETTINGS did not come in time or were not HTTP/2.
+        /// TLS, preface or SETTINGS did not come in time, or were not HTTP/2.
         Handshake = "handshake",
+        /// TLS was refused, by us or by the peer: a certificate, a version, or TLS on one side only.
+        Tls = "tls",
         /// The process is out of file descriptors.
         Emfile = "emfile",
+    }
+}
+
+reasons! {
+    /// What came of files that were found changed.
+    pub enum ReloadResult {
+        /// They are in use now.
+        Swapped = "swapped",
+        /// They were no good, and the old ones stay in use.
+        Failed = "failed",
     }
 }
 
@@ -113,6 +125,7 @@ mod tests {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(ReloadResult::ALL.iter().enumerate().all(|(at, result)| result.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::metrics;
+use crate::wire::client::Target;
 use crate::wire::grpc::Code;
 
 use super::balance::hash_of_name;
@@ -21,6 +22,8 @@ const LACK_BELIEVED: Duration = Duration::from_secs(60);
 /// A backend, shared by all workers.
 pub struct Backend {
     endpoint: Endpoint,
+    /// See [`Found::server_name`].
+    server_name: Option<String>,
     name: String,
     name_hash: u64,
     health: Mutex<Health>,
@@ -85,6 +88,7 @@ impl Backend {
         handles.up.set(1.0);
         Self {
             endpoint: found.endpoint.clone(),
+            server_name: found.server_name.clone(),
             name_hash: hash_of_name(&name),
             name,
             health: Mutex::new(Health::new(settings.eject_after)),
@@ -107,6 +111,12 @@ impl Backend {
     /// Where to connect.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Where to connect and as what, by the settings of its pool.
+    pub fn target<'a>(&'a self, settings: &'a Settings) -> Target<'a> {
+        let Endpoint { host, port } = &self.endpoint;
+        Target { host, port: *port, tls: settings.tls.as_deref(), server_name: self.server_name.as_deref() }
     }
 
     /// A number made from its name, the same on every replica.

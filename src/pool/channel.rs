@@ -72,10 +72,9 @@ impl Channel {
     /// Connects and then works until the connection is gone; whatever is unfinished goes back to the pool.
     pub async fn run(pool: Rc<Pool>, member: usize, door: Rc<Door>) {
         let backend = Arc::clone(pool.backend(member));
-        let endpoint = backend.endpoint();
         let settings = pool.settings();
         let (deadline, silence_max) = (settings.connect_deadline, settings.trip.hard_deadline);
-        match Connection::open(&endpoint.host, endpoint.port, deadline, silence_max).await {
+        match Connection::open(backend.target(settings), deadline, silence_max).await {
             Ok(connection) => {
                 backend.connected();
                 let mut channel = Self::new(pool, member, door, connection);

@@ -10,11 +10,10 @@ use super::Backends;
 /// is stopped (its kernel still accepts) or a port that speaks something else does not count as back.
 pub async fn run(backends: Arc<Backends>, member: usize) {
     let backend = Arc::clone(&backends.all()[member]);
-    let endpoint = backend.endpoint().clone();
     loop {
         backend.probe_due().await;
         let deadline = backends.settings().connect_deadline;
-        let probe = Connection::open(&endpoint.host, endpoint.port, deadline, deadline).await;
+        let probe = Connection::open(backend.target(backends.settings()), deadline, deadline).await;
         if let Err(error) = &probe {
             tracing::debug!(backend = backend.name(), %error, "probe failed");
         }
