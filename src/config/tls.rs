@@ -37,7 +37,7 @@ pub(super) fn of_port(port: &Section<'_>, name: &str, findings: &mut Findings<'_
             findings.error_in(&section.key(name), Mistake::new(what, mend));
         }
     }
-    if asked == Some(ClientCertificate::Optional) && !allow.is_empty() {
+    if asked == Some(ClientCertificate::Optional) && client_authorities.is_some() && !allow.is_empty() {
         let what = "who shows no certificate is let in, whatever this says";
         let mistake = Mistake::new(what, "write `client_certificate: required` once all agents have one");
         findings.warn_of(&section.key("allow"), mistake);

@@ -3,6 +3,8 @@
 use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
+#[path = "../certificates/authority.rs"]
+mod authority;
 mod identity;
 mod methods;
 mod mistakes;
@@ -12,6 +14,7 @@ mod protos;
 mod routes;
 mod routes_wrong;
 mod sound;
+mod tls;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod attribution;
+#[path = "../certificates/authority.rs"]
+mod authority;
 mod backend;
 mod bad_input;
 mod caller;
@@ -26,3 +28,4 @@ mod rules;
 mod skew;
 mod stall;
 mod streams;
+mod tls;

@@ -106,6 +106,8 @@ impl Refusal {
                 Lacks::Tls12NotOffered
                 | Lacks::Tls12NotOfferedOrEnabled
                 | Lacks::SupportedVersionsExtensionRequired
+                // TLS 1.2 brought it and cannot do without.
+                | Lacks::SignatureAlgorithmsExtensionRequired
                 | Lacks::ServerDoesNotSupportTls12Or13
                 | Lacks::ServerTlsVersionIsDisabledByOurConfig,
             )
