@@ -126,6 +126,11 @@ pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
 }
 
+/// When the config that runs was read, in seconds since 1970.
+pub fn config_last_reload_success_timestamp() -> Gauge {
+    table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.gauge(&[])
+}
+
 /// Connections that the port of our own called `name` turned away for `reason`; agents' ports have [`Listener::refused`].
 pub fn refused(name: &str, reason: RefusedReason) -> Counter {
     table::CONNECTIONS_REFUSED.counter(&[name, reason.name()])
@@ -308,6 +313,7 @@ mod tests {
         let _ = (refused("admin", RefusedReason::Tls), tls_reloads("pool.tls", ReloadResult::Failed));
         let _ = tls_certificate_expiry("pool.tls.ca");
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
+        let _ = config_last_reload_success_timestamp();
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Gathers what workers and backends say of themselves into one snapshot, and keeps slow gauges fresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::admin::snapshot::{self, Snapshot};
@@ -16,7 +17,7 @@ use crate::metrics::{self, LostReason};
 use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
 
-use super::thread::{Parts, Report, Thread};
+use super::thread::{Orders, Parts, Report, Thread};
 
 /// How often rates are measured.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -24,12 +25,12 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Asks everybody and sums up.
 pub struct Reporter {
     threads: Vec<Arc<Thread>>,
-    listeners: Vec<Settings>,
-    pools: Vec<Arc<Backends>>,
+    orders: ArcSwap<Orders>,
     budget: Arc<Budget>,
     register: Arc<Register>,
     started: Instant,
-    rates: Mutex<Vec<Rate>>,
+    /// By pool and backend.
+    rates: Mutex<HashMap<(String, String), Rate>>,
 }
 
 /// How fast messages are written to one backend.
@@ -43,13 +44,22 @@ impl Reporter {
     pub fn new(parts: &Parts, threads: Vec<Arc<Thread>>) -> Arc<Self> {
         Arc::new(Self {
             threads,
-            listeners: parts.shared.listeners.clone(),
-            pools: parts.pools.clone(),
+            orders: ArcSwap::from_pointee(parts.orders.clone()),
             budget: Arc::clone(&parts.shared.budget),
             register: Arc::clone(&parts.shared.register),
             started: Instant::now(),
-            rates: Mutex::new(vec![Rate::default(); parts.pools.iter().map(|pool| pool.all().len()).sum()]),
+            rates: Mutex::default(),
         })
+    }
+
+    /// What is reported on from now on.
+    pub fn adopt(&self, orders: Orders) {
+        self.orders.store(Arc::new(orders));
+    }
+
+    /// What is reported on.
+    pub fn orders(&self) -> Arc<Orders> {
+        self.orders.load_full()
     }
 
     /// The open calls.
@@ -68,7 +78,7 @@ impl Reporter {
 
     /// Every backend's figures, pool by pool.
     pub fn backends(&self) -> Vec<BackendFigures> {
-        self.pools.iter().flat_map(|pool| pool.all()).map(|backend| backend.figures()).collect()
+        self.orders.load().pools.iter().flat_map(|pool| figures_of(pool)).collect()
     }
 
     /// Measures rates and refreshes gauges for ever.
@@ -87,11 +97,17 @@ impl Reporter {
     }
 
     fn sample(&self, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64().max(0.001);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        for (rate, backend) in rates.iter_mut().zip(self.backends()) {
-            let written = backend.written_messages;
-            let seconds = elapsed.as_secs_f64().max(0.001);
-            *rate = Rate { written, per_second: (written - rate.written) as f64 / seconds };
+        let before = std::mem::take(&mut *rates);
+        for pool in &self.orders.load().pools {
+            let name = pool.settings().name.clone();
+            for backend in figures_of(pool) {
+                let (key, written) = ((name.clone(), backend.name), backend.written_messages);
+                // One that has just come starts at nothing; so does one that came back under its old name.
+                let since = before.get(&key).map_or(0, |rate| rate.written).min(written);
+                rates.insert(key, Rate { written, per_second: (written - since) as f64 / seconds });
+            }
         }
     }
 
@@ -124,8 +140,8 @@ impl Reporter {
     }
 
     fn listener_figures(&self) -> Vec<snapshot::Listener> {
-        let figures = |(port, listener): (usize, &Settings)| {
-            let sums = self.register.port(port);
+        let figures = |listener: &Settings| {
+            let sums = self.register.port(listener.number());
             snapshot::Listener {
                 name: listener.name.to_owned(),
                 address: listener.address.to_string(),
@@ -134,7 +150,7 @@ impl Reporter {
                 messages: sums.messages.load(Relaxed),
             }
         };
-        self.listeners.iter().enumerate().map(figures).collect()
+        self.orders.load().decided.listeners.iter().map(figures).collect()
     }
 
     /// The calls with the most messages.
@@ -154,14 +170,7 @@ impl Reporter {
 
     fn backend_figures(&self, reports: &[Report]) -> Vec<snapshot::Backend> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut rates = rates.as_slice();
-        let mut figures = Vec::new();
-        for (number, pool) in self.pools.iter().enumerate() {
-            let (of_pool, others) = rates.split_at(pool.all().len());
-            rates = others;
-            figures.extend(pool_figures(number, pool, of_pool, reports));
-        }
-        figures
+        self.orders.load().pools.iter().flat_map(|pool| pool_figures(pool, &rates, reports)).collect()
     }
 
     fn lanes(&self, reports: &[Report]) -> Vec<snapshot::Lane> {
@@ -181,31 +190,35 @@ impl Reporter {
     }
 }
 
-fn pool_figures<'a>(
-    number: usize,
-    pool: &'a Backends,
-    rates: &'a [Rate],
-    reports: &'a [Report],
-) -> impl Iterator<Item = snapshot::Backend> + 'a {
-    let written_per_second: f64 = rates.iter().map(|rate| rate.per_second).sum();
-    let waiting = move |at: usize| {
-        let of_worker =
-            |report: &Report| report.waiting_messages.get(number).and_then(|waiting| waiting.get(at)).copied();
-        reports.iter().filter_map(of_worker).sum()
+fn figures_of(pool: &Backends) -> Vec<BackendFigures> {
+    pool.all().iter().map(|backend| backend.figures()).collect()
+}
+
+fn pool_figures(
+    pool: &Backends,
+    rates: &HashMap<(String, String), Rate>,
+    reports: &[Report],
+) -> Vec<snapshot::Backend> {
+    let (name, figures) = (&pool.settings().name, figures_of(pool));
+    let rate =
+        |backend: &str| rates.get(&(name.clone(), backend.to_owned())).map_or(0.0, |rate: &Rate| rate.per_second);
+    let written_per_second: f64 = figures.iter().map(|figures| rate(&figures.name)).sum();
+    let waiting = |backend: &str| {
+        let of_pool = reports.iter().filter_map(|report| report.waiting_messages.get(name)).flatten();
+        of_pool.filter(|(name, _)| name == backend).map(|(_, messages)| messages).sum()
     };
-    pool.all().iter().map(|backend| backend.figures()).zip(rates).enumerate().map(move |(at, (figures, rate))| {
-        snapshot::Backend {
-            pool: pool.settings().name.clone(),
-            name: figures.name,
-            state: figures.state.to_owned(),
-            messages: figures.delivered_messages,
-            bytes: figures.delivered_bytes,
-            share: if written_per_second > 0.0 { rate.per_second / written_per_second } else { 0.0 },
-            messages_per_second: rate.per_second,
-            in_flight_bytes: figures.in_flight_bytes,
-            in_flight_messages: figures.in_flight_messages,
-            waiting_messages: waiting(at),
-            answer_ms: figures.answer_micros as f64 / 1000.0,
-        }
-    })
+    let shown = |figures: BackendFigures| snapshot::Backend {
+        pool: name.clone(),
+        state: figures.state.to_owned(),
+        messages: figures.delivered_messages,
+        bytes: figures.delivered_bytes,
+        share: if written_per_second > 0.0 { rate(&figures.name) / written_per_second } else { 0.0 },
+        messages_per_second: rate(&figures.name),
+        in_flight_bytes: figures.in_flight_bytes,
+        in_flight_messages: figures.in_flight_messages,
+        waiting_messages: waiting(&figures.name),
+        answer_ms: figures.answer_micros as f64 / 1000.0,
+        name: figures.name,
+    };
+    figures.into_iter().map(shown).collect()
 }

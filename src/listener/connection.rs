@@ -50,17 +50,20 @@ struct Served {
 /// Serves a connection until it and all its calls are over.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<Worker>) {
     let mut leaving = worker.shared.leaving.clone();
-    let limits = &worker.shared.limits;
+    let terms = worker.terms();
+    let limits = terms.limits();
     let settings =
         settings(worker.shared.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
-    let tls = worker.ports[port].settings.tls.as_deref();
-    let connection = match Connection::handshake(stream, tls, &settings, limits.handshake_deadline).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            refused(&error, peer, &worker.ports[port]);
-            return;
-        }
-    };
+    let connection =
+        match Connection::handshake(stream, terms.tls(worker.ports[port].name), &settings, limits.handshake_deadline)
+            .await
+        {
+            Ok(connection) => connection,
+            Err(error) => {
+                refused(&error, peer, &worker.ports[port]);
+                return;
+            }
+        };
     let timer = Some(Box::pin(tokio::time::sleep(limits.first_call_deadline)));
     let calls = FuturesUnordered::new();
     let mut served =
@@ -95,7 +98,7 @@ fn refused(error: &io::Error, peer: SocketAddr, port: &Port) {
     };
     port.metrics.refused(RefusedReason::Tls).increment(1);
     if let Some(left_out) = refusal.may_be_told() {
-        tracing::warn!(listener = port.settings.name, %peer, why = %refusal, left_out, "connection refused: TLS");
+        tracing::warn!(listener = port.name, %peer, why = %refusal, left_out, "connection refused: TLS");
     }
 }
 
@@ -137,7 +140,7 @@ impl Served {
     fn begin(&mut self, call: Call) {
         if !std::mem::replace(&mut self.had_a_call, true) {
             self.timer =
-                self.worker.shared.limits.connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
+                self.worker.terms().limits().connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
         }
         self.worker.ports[self.port].metrics.calls_open.increment(1.0);
         let worker = Rc::clone(&self.worker);

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::metrics::{self, LostReason};
+use crate::pool::Member;
 use crate::route::Route;
 use crate::route::contract::Replay;
 use crate::route::rule::decide::Rules;
@@ -33,6 +34,7 @@ use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::{Complaint, Tone};
+use super::terms::Terms;
 use super::worker::Worker;
 use attempt::{Answered, Attempt};
 use course::Courses;
@@ -52,11 +54,14 @@ pub struct RecordsCall {
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
     pub entry: Entry,
+    /// What it is served under, to its end.
+    pub terms: Rc<Terms>,
 }
 
 /// What the pieces of one call share.
 struct Batch {
     worker: Rc<Worker>,
+    terms: Rc<Terms>,
     outbound: Outbound,
     flow: Flow,
     replay: Replay,
@@ -100,18 +105,19 @@ impl RecordsCall {
     /// Reads, cuts, sends and replies. A caller that goes away takes everything that is not answered with it.
     pub async fn run(self) {
         let Call { head, inflow, mut answer } = self.call;
-        let (worker, listener) = (self.worker, self.entry.listener());
+        let (worker, terms, listener) = (self.worker, self.terms, self.entry.listener());
         let method = &self.route.method;
-        let outbound = Outbound::of(method.path, &head.headers, &worker.shared.identity).read_here();
+        let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity).read_here();
         let rules = Rules::of(&self.route.rules, listener, &head.headers);
-        let courses = Courses::new(rules, &self.route, &worker);
+        let courses = Courses::new(rules, &self.route, &terms);
         let mut counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
-        let reading = Reading::new(inflow, Rc::clone(&worker), method.flow, outbound.deadline);
+        let reading = Reading::new(inflow, (Rc::clone(&worker), Rc::clone(&terms)), method.flow, outbound.deadline);
         let serving = async {
             let message = reading.message(&mut counts).await?;
-            let until = outbound.deadline.unwrap_or_else(|| Instant::now() + worker.shared.limits.relay_deadline);
+            let until = outbound.deadline.unwrap_or_else(|| Instant::now() + terms.limits().relay_deadline);
             let batch = Batch {
                 worker: Rc::clone(&worker),
+                terms,
                 outbound,
                 flow: method.flow,
                 replay: method.contract.replay,
@@ -149,7 +155,7 @@ impl RecordsCall {
 impl Batch {
     /// Brings a message to backends, in one piece or many, until each piece was answered for or given up.
     async fn deliver(&self, message: Piece, counts: &Counts) -> Result<Gathering, Ended> {
-        let mut gathering = Gathering::new(self.tone, self.worker.shared.limits.message_bytes_max);
+        let mut gathering = Gathering::new(self.tone, self.terms.limits().message_bytes_max);
         let mut working: FuturesUnordered<Working<'_>> = FuturesUnordered::new();
         working.push(Box::pin(self.divide(message)));
         while let Some(step) = working.next().await {
@@ -179,8 +185,8 @@ impl Batch {
         let pool = &course.pool;
         let head = |authority: &str| self.outbound.head(authority);
         let opening = async {
-            match piece.member {
-                Some(member) => pool.open_on(member, self.flow, head).await.map(|call| (member, call)),
+            match &piece.member {
+                Some(member) => pool.open_on(member, self.flow, head).await.map(|call| (Rc::clone(member), call)),
                 None => Some(pool.open(self.flow, self.outbound.path, None, piece.failed, head).await),
             }
         };
@@ -189,8 +195,8 @@ impl Batch {
             Ok(None) => return Step::Again(piece),
             Err(_) => return Step::Failed(self.tone.no_backend()),
         };
-        let carried = pool.carry(member, self.flow, piece.bytes);
-        let backend = pool.backend(member);
+        let carried = pool.carry(&member, self.flow, piece.bytes);
+        let backend = member.backend();
         let mut attempt = Attempt::new(call, &piece.chunks);
         let patience = pool.settings().trip.answer_deadline;
         let answering = attempt.answer(patience, || backend.late());
@@ -207,7 +213,7 @@ impl Batch {
                     backend.failed(Code::Internal);
                 }
                 let untouched = lost.kind == BreakKind::NotProcessed || !attempt.has_sent();
-                let again = self.again(piece, member, untouched, counts);
+                let again = self.again(piece, &member, untouched, counts);
                 return again.unwrap_or_else(|| Step::Failed(self.tone.broken(&lost)));
             }
         };
@@ -220,11 +226,11 @@ impl Batch {
             Code::Unimplemented => {
                 backend.refused(Code::Unimplemented, false);
                 backend.lack(self.outbound.path);
-                self.again(piece, member, true, counts)
+                self.again(piece, &member, true, counts)
             }
             code @ (Code::Unavailable | Code::ResourceExhausted) => {
                 backend.failed(code);
-                self.again(piece, member, false, counts)
+                self.again(piece, &member, false, counts)
             }
             code => {
                 backend.refused(code, false);
@@ -235,7 +241,7 @@ impl Batch {
     }
 
     /// A backend has failed a piece: another one gets it if that is allowed and there is one.
-    fn again(&self, mut piece: Piece, member: usize, untouched: bool, counts: &Counts) -> Option<Step> {
+    fn again(&self, mut piece: Piece, member: &Member, untouched: bool, counts: &Counts) -> Option<Step> {
         let course = piece.course.clone()?;
         let is_allowed = untouched || self.replay == Replay::Always;
         let goes_on = is_allowed && Instant::now() < self.until && course.pool.strike(&mut piece.failed, member);

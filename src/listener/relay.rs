@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::metrics;
-use crate::pool::Pool;
+use crate::pool::{Member, Pool};
 use crate::route::Route;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::{Answering, Call};
@@ -25,6 +25,7 @@ use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::Tone;
+use super::terms::Terms;
 use super::worker::Worker;
 use direction::Direction;
 use exchange::{Ended, Exchange};
@@ -42,11 +43,14 @@ pub struct RelayCall {
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
     pub entry: Entry,
+    /// What it is served under, to its end.
+    pub terms: Rc<Terms>,
 }
 
 /// What of a call stays the same however often it is tried.
 struct Attempt {
     worker: Rc<Worker>,
+    terms: Rc<Terms>,
     pool: Rc<Pool>,
     outbound: Outbound,
     flow: Flow,
@@ -55,7 +59,7 @@ struct Attempt {
     /// Backends that have failed this call, a bit each.
     failed: u64,
     /// The backend that has the call now, or had it last.
-    member: Option<usize>,
+    member: Option<Rc<Member>>,
 }
 
 impl RelayCall {
@@ -64,13 +68,13 @@ impl RelayCall {
     pub async fn run(self) {
         let Call { head, inflow, mut answer } = self.call;
         let listener = self.entry.listener();
-        let (worker, method) = (Rc::clone(&self.worker), &self.route.method);
-        let outbound = Outbound::of(method.path, &head.headers, &worker.shared.identity);
+        let (worker, terms, method) = (Rc::clone(&self.worker), Rc::clone(&self.terms), &self.route.method);
+        let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity);
         let counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
-        let mut sent = Sent::new(inflow, counts, method, &head.headers);
-        let mut direction = Direction::new(&self.route, listener, &head.headers, &worker);
+        let mut sent = Sent::new(inflow, counts, method, &head.headers, terms.limits().message_bytes_max);
+        let mut direction = Direction::new(&self.route, listener, &head.headers, &terms);
         if direction.must_read() {
-            let open_until = outbound.until(worker.shared.limits.relay_deadline);
+            let open_until = outbound.until(terms.limits().relay_deadline);
             let mut ear = worker.closing.ear();
             // A caller that goes ends it, too, but what it said before is read first.
             let mut named = pin!(sent.first_message_within(|body| direction.read(body)));
@@ -84,7 +88,7 @@ impl RelayCall {
         if let Some(reason) = direction.stopped {
             return sent.give_up(answer, &self.route, reason).await;
         }
-        let pool = Rc::clone(&worker.pools[direction.pool()]);
+        let pool = Rc::clone(&terms.pools[direction.pool()]);
         let mut attempt = Attempt {
             outbound,
             key: direction.key,
@@ -93,18 +97,20 @@ impl RelayCall {
             flow: method.flow,
             tone: Tone::of(method.path),
             pool,
+            terms,
             worker,
         };
         let ended = attempt.until_answered(&mut sent, &mut answer).await;
-        let (worker, pool) = (&attempt.worker, &attempt.pool);
+        let worker = &attempt.worker;
         match ended {
             Ended::Answered { code } => {
-                sent.counts.close(attempt.member.filter(|_| code == Code::Ok).map(|member| &**pool.backend(member)));
+                sent.counts
+                    .close(attempt.member.as_ref().filter(|_| code == Code::Ok).map(|member| &**member.backend()));
                 worker.replied(listener, code);
             }
             // What a caller sent before it reset the call was passed on, and so was the reset.
             Ended::CallerGone { all_passed } => {
-                sent.counts.close(all_passed.then_some(attempt.member).flatten().map(|member| &**pool.backend(member)));
+                sent.counts.close(attempt.member.as_ref().filter(|_| all_passed).map(|member| &**member.backend()));
             }
             Ended::Refused(complaint) => {
                 sent.counts.close(None);
@@ -121,7 +127,7 @@ impl RelayCall {
 impl Attempt {
     /// Tries one backend after the other until one has answered or none may be tried again.
     async fn until_answered(&mut self, sent: &mut Sent, answer: &mut Answering) -> Ended {
-        let until = self.outbound.until(self.worker.shared.limits.relay_deadline);
+        let until = self.outbound.until(self.terms.limits().relay_deadline);
         loop {
             let pool = Rc::clone(&self.pool);
             let head = |authority: &str| self.outbound.head(authority);
@@ -139,16 +145,16 @@ impl Attempt {
                 Ok(None) => return Ended::CallerGone { all_passed: false },
                 Err(_) => return Ended::failed(self.tone.no_backend()),
             };
-            self.member = Some(member);
+            self.member = Some(Rc::clone(&member));
             let patience =
-                Patience { deadline: self.outbound.deadline, first_answer: self.worker.shared.limits.relay_deadline };
+                Patience { deadline: self.outbound.deadline, first_answer: self.terms.limits().relay_deadline };
             let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
                     if status.code == Code::Unimplemented {
-                        pool.backend(member).lack(self.outbound.path);
+                        member.backend().lack(self.outbound.path);
                     }
-                    if !pool.strike(&mut self.failed, member) {
+                    if !pool.strike(&mut self.failed, &member) {
                         return Ended::failed(status);
                     }
                     if !untouched {

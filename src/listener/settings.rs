@@ -7,6 +7,10 @@ use std::time::Duration;
 use crate::message::flow::Flow;
 use crate::wire::tls::ServerTls;
 
+/// Every listener there can be: its name, and the only flow it serves if there is one.
+pub const LISTENERS: [(&str, Option<Flow>); 3] =
+    [("agents", None), ("access_logs", Some(Flow::AccessLogs)), ("metrics", Some(Flow::Metrics))];
+
 /// One port agents connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -20,6 +24,13 @@ pub struct Settings {
     pub connections_max: usize,
     /// How its certificate is shown and whose is asked for; `None`: TLS is not spoken.
     pub tls: Option<Arc<ServerTls>>,
+}
+
+impl Settings {
+    /// Its place among [`LISTENERS`], the same whichever of them there are.
+    pub fn number(&self) -> usize {
+        LISTENERS.iter().position(|(name, _)| *name == self.name).expect("a plan has no other listeners")
+    }
 }
 
 /// When a call of a sortable method is answered `OK`.

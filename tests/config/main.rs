@@ -15,6 +15,7 @@ mod routes;
 mod routes_wrong;
 mod sound;
 mod tls;
+mod written;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
 

@@ -179,7 +179,7 @@ switchyard.yaml:2:45: error: pool.tls.server_name: no certificate can be for \"a
   mend: write a DNS name or an IP address as the certificate has it, without a port
 switchyard.yaml:2:57: error: pool.tls.key: there is a key and no certificate
   mend: write `certificate: FILE` as well
-switchyard.yaml:3:29: error: pools.tail.endpoints: \"https://\" does not belong to a backend's address
+switchyard.yaml:3:30: error: pools.tail.endpoints: \"https://\" does not belong to a backend's address
   mend: write b:1, and `tls: true` under the settings of its pool
 switchyard.yaml:3:49: error: pools.tail.tls: \"maybe\" is not one of false, true
   mend: write one of false, true",
