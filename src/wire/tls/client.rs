@@ -126,7 +126,7 @@ impl ClientTls {
 
     /// Looks at the files and takes them if they are new and good. Blocks as files do. [`super::keep_fresh`] calls it.
     pub fn refresh(&self) -> Look {
-        self.fresh.refresh(&self.settings.files(), |files| self.settings.make(files))
+        self.fresh.refresh(|| self.settings.files(), |files| self.settings.make(files))
     }
 
     /// Whether `name` is one that a certificate can have: a DNS name or an IP address.

@@ -103,16 +103,21 @@ impl<C> Fresh<C> {
 
     /// Makes it anew if the files are others than before. Files are replaced one after the other, and a look may fall
     /// between the two: files that are no good are complained of when the next look finds them unchanged.
-    pub fn refresh(&self, files: &Contents, make: impl FnOnce(&Contents) -> Result<C, Vec<Unfit>>) -> Look {
-        let digest = files.digest();
+    pub fn refresh(
+        &self,
+        read: impl FnOnce() -> Contents,
+        make: impl FnOnce(&Contents) -> Result<C, Vec<Unfit>>,
+    ) -> Look {
         let mut seen = self.seen();
+        let files = read();
+        let digest = files.digest();
         let found = if digest == seen.adopted {
             seen.refused = None;
             Look::Same
         } else if seen.refused == Some((digest, true)) {
             Look::Kept
         } else {
-            match make(files) {
+            match make(&files) {
                 Ok(made) => {
                     self.current.store(Arc::new(made));
                     *seen = Seen { adopted: digest, refused: None, expiries: files.expiries() };
@@ -146,7 +151,8 @@ impl<C> Fresh<C> {
         );
     }
 
-    /// Race: two looks at once follow each other; neither reads files under the lock.
+    /// Race: two looks at once follow each other. Files are read under the lock, or an older look could end last and
+    /// bring back what it has read; nobody but looks waits for it.
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -113,7 +113,7 @@ impl ServerTls {
 
     /// Looks at the files and takes them if they are new and good. Blocks as files do. [`super::keep_fresh`] calls it.
     pub fn refresh(&self) -> Look {
-        self.fresh.refresh(&self.settings.files(), |files| self.settings.make(files))
+        self.fresh.refresh(|| self.settings.files(), |files| self.settings.make(files))
     }
 
     /// Shakes hands with whoever connected. Waits for the peer as long as it takes: the caller has a deadline. Dropping
