@@ -121,7 +121,7 @@ impl Args {
     fn tls(&self, host: &str) -> Result<Arc<ClientTls>, String> {
         let is_loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         tls::client(ClientSettings {
-            setting: "healthcheck".to_owned(),
+            setting: "-".to_owned(),
             authorities: self.ca.clone(),
             pair: tls::pair(self.certificate.clone(), self.key.clone()),
             server_name: self.server_name.clone(),

@@ -131,7 +131,17 @@ fn pair(section: &Section<'_>, findings: &mut Findings<'_>) -> Option<Pair> {
 
 /// A file, found beside the config.
 fn file(section: &Section<'_>, part: Part, findings: &mut Findings<'_>) -> Option<PathBuf> {
-    let Written { text, .. } = section.written(part.name(), findings)?;
+    let Written { text, at, key } = section.written(part.name(), findings)?;
+    if text.contains("-----BEGIN") {
+        // It may be a key: nothing of it is shown.
+        findings.hide_value(text);
+        if let Some(place) = at {
+            findings.hide_line(place.line);
+        }
+        let mistake = Mistake::new("takes the name of a file, not what is in it", "write it to a file and name that");
+        findings.error(at, &key, mistake);
+        return None;
+    }
     Some(findings.directory().map_or_else(|| Path::new(text).to_owned(), |directory| directory.join(text)))
 }
 

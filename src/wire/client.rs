@@ -169,8 +169,7 @@ impl Target<'_> {
     fn tell(&self, error: &io::Error) {
         let Some(refusal) = Refusal::of(error) else { return };
         if let Some(left_out) = refusal.may_be_told() {
-            let (host, port) = (self.host, self.port);
-            tracing::warn!(backend = format!("{host}:{port}"), why = %refusal, left_out, "backend refused: TLS");
+            tracing::warn!(host = self.host, port = self.port, why = %refusal, left_out, "backend refused: TLS");
         }
     }
 }

@@ -43,6 +43,23 @@ impl Protocol {
 /// Versions spoken: 1.3 and 1.2, nothing older.
 static VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
+/// A setting among those under `setting`, as the operator knows it: `pool.tls.ca`; of flags, `--tls-ca`.
+fn member(setting: &str, name: &str) -> String {
+    if setting.starts_with('-') { format!("{setting}-{}", name.replace('_', "-")) } else { format!("{setting}.{name}") }
+}
+
 fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
     std::sync::Arc::new(rustls::crypto::ring::default_provider())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_and_flags_are_called_what_the_operator_calls_them() {
+        assert_eq!(member("pools.tail.tls", "server_name"), "pools.tail.tls.server_name");
+        assert_eq!(member("--tls", "server_name"), "--tls-server-name");
+        assert_eq!(member("-", "ca"), "--ca");
+    }
 }

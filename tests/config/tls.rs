@@ -185,3 +185,21 @@ switchyard.yaml:3:49: error: pools.tail.tls: \"maybe\" is not one of false, true
   mend: write one of false, true",
     );
 }
+
+#[test]
+fn a_key_in_place_of_its_file_is_not_shown() {
+    let directory = Directory::new("inline");
+    let key = fs::read_to_string(directory.0.join("tls.key")).expect("a file of its own");
+    let quoted = key.trim().replace('\n', "\\n");
+    let block = key.trim().replace('\n', "\n          ");
+    for text in [
+        format!("to: a:1\nlisten: {{ agents: {{ tls: {{ certificate: tls.crt, key: \"{quoted}\" }} }} }}"),
+        format!("to: a:1\nlisten:\n  agents:\n    tls:\n      certificate: tls.crt\n      key: |\n          {block}\n"),
+    ] {
+        let told = said(directory.load(&text));
+        assert!(told.contains("takes the name of a file, not what is in it"), "{told}");
+        for secret in key.lines().filter(|line| !line.starts_with("---")) {
+            assert!(!told.contains(&secret[..8]), "{told}");
+        }
+    }
+}

@@ -18,12 +18,12 @@ use tokio_rustls::client::TlsStream;
 use super::files::{Contents, Pair, Part, Unfit};
 use super::fresh::{Fresh, Look};
 use super::refusal::{Reason, Refusal};
-use super::{Protocol, VERSIONS, provider};
+use super::{Protocol, VERSIONS, member, provider};
 
 /// What an operator decides about TLS towards the backends of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// The path of the setting (`pool.tls`), for logs and metrics.
+    /// The path of the setting (`pool.tls`), for logs and metrics; of flags, what they begin with (`--tls`).
     pub setting: String,
     /// Their authorities; `None`: those the machine trusts, as they are when the settings are loaded.
     pub authorities: Option<PathBuf>,
@@ -154,12 +154,11 @@ impl ClientTls {
     }
 
     fn explain(&self, error: io::Error) -> io::Error {
-        let setting = &self.settings.setting;
         match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
             Some(said) => self.refusal(said).into(),
             // Servers that speak no TLS often just hang up on what they cannot read.
             None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                let why = format!("it hung up in the middle of the handshake; if it speaks no TLS, remove {setting}");
+                let why = format!("it hung up in the middle of the handshake; perhaps it speaks no TLS{}", self.away());
                 Refusal::new(Reason::NotTls, why).into()
             }
             None => error,
@@ -168,35 +167,47 @@ impl ClientTls {
 
     /// What a fault means; one may also come after the handshake, when the peer has looked at our certificate.
     pub(in crate::wire) fn refusal(&self, said: &rustls::Error) -> Refusal {
-        let setting = &self.settings.setting;
         match said {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 let trusted = match self.settings.authorities {
-                    Some(_) => format!("an authority in {setting}.ca"),
+                    Some(_) => format!("an authority in {}", self.named("ca")),
                     None => "an authority this machine trusts".to_owned(),
                 };
-                let why = format!("its certificate is not signed by {trusted}; name the one that did in {setting}.ca");
+                let ca = self.named("ca");
+                let why = format!("its certificate is not signed by {trusted}; name the one that did in {ca}");
                 Refusal::new(Reason::UnknownAuthority, why)
             }
             rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => {
                 let (names, expected) = (Refusal::names_presented(presented), expected.to_str());
                 let why = format!(
-                    "its certificate is for {names}, not for {expected}; if it is the right one, set {setting}.server_name \
-                     to a name it has"
+                    "its certificate is for {names}, not for {expected}; if it is the right one, set {} to a name \
+                     it has",
+                    self.named("server_name")
                 );
                 Refusal::new(Reason::WrongName, why)
             }
             rustls::Error::AlertReceived(alert) => self.alert(*alert, said),
             rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
-                Refusal::new(Reason::NotTls, format!("it speaks no TLS; remove {setting}, or send to its TLS port"))
+                Refusal::new(Reason::NotTls, format!("it speaks no TLS{}", self.away()))
             }
             said => Refusal::common(said).unwrap_or_else(|| Refusal::new(Reason::Other, said.to_string())),
         }
     }
 
+    fn named(&self, name: &str) -> String {
+        member(&self.settings.setting, name)
+    }
+
+    /// How to do without TLS.
+    fn away(&self) -> String {
+        match self.settings.setting.as_str() {
+            flags if flags.starts_with('-') => String::new(),
+            setting => format!("; remove {setting}, or send to its TLS port"),
+        }
+    }
+
     fn alert(&self, alert: AlertDescription, said: &rustls::Error) -> Refusal {
         use AlertDescription as Alert;
-        let setting = &self.settings.setting;
         let is_about_us = matches!(
             alert,
             Alert::CertificateRequired
@@ -211,7 +222,8 @@ impl ClientTls {
         match &self.settings.pair {
             // TLS 1.2 has no alert of its own for a certificate that is missing.
             None if is_about_us || alert == Alert::HandshakeFailure => {
-                let why = format!("it wants a certificate of ours ({alert:?}); set {setting}.certificate and .key");
+                let (certificate, key) = (self.named("certificate"), self.named("key"));
+                let why = format!("it wants a certificate of ours ({alert:?}); set {certificate} and {key}");
                 Refusal::new(Reason::NoCertificate, why)
             }
             Some(pair) if is_about_us => {

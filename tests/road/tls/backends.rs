@@ -62,7 +62,7 @@ fn every_wrong_backend_is_refused_with_the_setting_that_mends_it() {
     let foreign = |settings: &mut ClientSettings| settings.authorities = Some(certificates.path("foreign-ca.crt"));
     let why = "its certificate is not signed by an authority in pool.tls.ca";
     assert_refused(to, with(&foreign), why);
-    let why = "it wants a certificate of ours (CertificateRequired); set pool.tls.certificate and .key";
+    let why = "it wants a certificate of ours (CertificateRequired); set pool.tls.certificate and pool.tls.key";
     assert_refused(to, with(&|settings| settings.pair = None), why);
     let stranger = |settings: &mut ClientSettings| settings.pair = Some(certificates.pair("foreign"));
     assert_refused(to, with(&stranger), "it does not take our certificate, ");
@@ -108,7 +108,8 @@ fn a_gateway_whose_backend_has_another_name_logs_the_name_and_the_setting() {
     let load = Load { to: gateway.agents.to_string(), messages: 10, ..Load::default() };
     let outcome = load.start().unwrap().wait();
     assert_eq!(outcome.errors.len(), 0, "agents hear nothing of it: {outcome:?}");
-    let words = ["backend refused: TLS", MEMBER, "pool.tls.server_name", &collector.address().to_string()];
+    let port = format!("\"port\":{}", collector.address().port());
+    let words = ["backend refused: TLS", MEMBER, "pool.tls.server_name", &port];
     eventually("the log says how to mend it", PATIENCE, || has_said(&gateway.process, &words));
     gateway.process.kill();
 }
