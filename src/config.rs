@@ -32,6 +32,7 @@ mod satellite;
 mod secrets;
 mod section;
 mod sound;
+mod tls;
 mod tries;
 pub mod unit;
 mod written;

@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod certificates;
 mod descriptors;
 mod ports;
 mod report;
@@ -30,9 +31,10 @@ use crate::pool::backend::BackendFigures;
 use crate::pool::{Backends, Settings};
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
+use crate::wire::tls;
 
 use descriptors::Descriptors;
-use ports::Ports;
+use ports::{Closing, Ports};
 use report::Reporter;
 use thread::{Orders, Parts, Thread};
 
@@ -57,6 +59,8 @@ struct Running {
     ports: Ports,
     /// For the connections of all listeners.
     places: Arc<Semaphore>,
+    /// Looks after the plan's certificates.
+    watch: Closing,
 }
 
 /// Where a gateway listens; ports asked for as 0 are filled in.
@@ -144,7 +148,9 @@ impl Gateway {
         let ports = Ports::new(threads.clone(), is_leaving, reserve, state);
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
-        let running = Mutex::new(Running { plan: plan.clone(), orders: parts.orders, ports, places });
+        let watch = Closing::spawn(std::future::pending());
+        let running = Running { plan: plan.clone(), orders: parts.orders, ports, places, watch };
+        let running = Mutex::new(running);
         let gateway = Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, tasks };
         if let Err(error) = gateway.reload(plan).await {
             gateway.drain().await;
@@ -161,8 +167,9 @@ impl Gateway {
     ///
     /// # Errors
     /// When a port cannot be had; everything stays as it was then.
-    pub async fn reload(&self, plan: Plan) -> Result<(), StartError> {
+    pub async fn reload(&self, mut plan: Plan) -> Result<(), StartError> {
         let mut running = self.running.lock().await;
+        certificates::keep(&mut plan, &running.plan);
         let prepared = running.ports.prepare(&plan)?;
         let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
         let backends = |settings: &Settings| match known(&settings.name) {
@@ -192,6 +199,7 @@ impl Gateway {
         let places = Arc::clone(&running.places);
         running.ports.open(prepared, &places)?;
         self.addresses.store(Arc::new(running.ports.addresses()));
+        running.watch = Closing::spawn(tls::keep_fresh(certificates::of(&plan)));
         (running.plan, running.orders) = (plan, orders);
         Ok(())
     }

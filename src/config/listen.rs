@@ -1,13 +1,16 @@
 //! Ports: where each of them listens, and what agents may take of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::address;
 use super::file::Shape;
 use super::problem::{Findings, Mistake};
 use super::section::Section;
+use super::tls;
 use crate::listener::{self, SourcePrefix};
 use crate::message::flow::Flow;
+use crate::wire::tls::ServerTls;
 
 /// One port, of agents or of our own.
 pub(super) struct Listen {
@@ -15,6 +18,7 @@ pub(super) struct Listen {
     /// The address a bare port is taken on.
     pub usual: IpAddr,
     pub address: Option<SocketAddr>,
+    pub tls: Option<Arc<ServerTls>>,
     shares: Shares,
 }
 
@@ -39,7 +43,7 @@ const PORTS: [(&str, IpAddr, u16, &str); 5] = [
     ("access_logs", ANY, 11_802, "listen.agents"),
     ("metrics", ANY, 11_803, "listen.agents"),
     ("prometheus", ANY, 1_234, "listen.prometheus"),
-    ("admin", HERE, 9_901, "listen.admin"),
+    ("admin", HERE, 9_901, "listen.prometheus"),
 ];
 
 /// Reads the ports; `limits` says what holds for those that do not say it themselves.
@@ -53,7 +57,7 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
     };
     PORTS.map(|(name, usual, port, path)| {
         let default = Some(SocketAddr::new(usual, port));
-        let mut listen = Listen { name, usual, address: default, shares };
+        let mut listen = Listen { name, usual, address: default, tls: None, shares };
         let address = |section: &Section<'_>, name: &str, findings: &mut Findings<'_>| {
             section.read(name, findings, |text| address_of_file(text, usual, port)).unwrap_or(default)
         };
@@ -61,6 +65,7 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
             Some(node) if matches!(node.value, Shape::Map(_)) => {
                 let own = Section::of(node, path, section.key(name), findings);
                 listen.address = address(&own, "address", findings);
+                listen.tls = tls::of_port(&own, name, findings);
                 if path == "listen.agents" {
                     listen.shares = shares.or_of(&own, findings);
                 }
@@ -102,6 +107,7 @@ impl Listen {
             calls_max: self.shares.calls_max,
             connections_per_source_max: self.shares.connections_per_source_max,
             source_prefix: self.shares.source_prefix,
+            tls: self.tls,
         })
     }
 }

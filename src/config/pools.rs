@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::file::{Node, Shape};
 use super::problem::{Findings, Mistake, Place};
 use super::section::{Section, empty, scalar};
-use super::{address, keys};
+use super::{address, keys, tls};
 use crate::pool::found::Found;
 use crate::pool::{Policy, Settings, TripSettings};
 
@@ -144,6 +144,7 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         eject_after: section.count("eject_after", usual.eject_after, findings),
         connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),
         authentication: section.read("authentication", findings, token),
+        tls: tls::of_pool(section, findings),
         message_bytes_max: section.size_or_off("message", usual.message_bytes_max, findings),
         name: usual.name,
         backends: usual.backends,

@@ -3,6 +3,8 @@
 use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
+#[path = "../certificates/authority.rs"]
+mod authority;
 mod identity;
 mod limits;
 mod methods;
@@ -14,6 +16,7 @@ mod routes;
 mod routes_wrong;
 mod satellite;
 mod sound;
+mod tls;
 mod written;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
