@@ -73,7 +73,7 @@ impl Channel {
     pub async fn run(pool: Rc<Pool>, member: Rc<Member>, door: Rc<Door>) {
         let backend = Arc::clone(member.backend());
         let settings = pool.settings();
-        match backend.open(&settings, settings.trip.hard_deadline).await {
+        match backend.found().connect(&settings, settings.trip.hard_deadline).await {
             Ok(connection) => {
                 backend.connected();
                 let mut channel = Self::new(pool, member, Rc::clone(&door), connection);
