@@ -11,20 +11,11 @@ use crate::wire::tls::{
     ClientCertificate, ClientSettings, ClientTls, Pair, Part, Pattern, Protocol, ServerSettings, ServerTls, Unfit,
 };
 
-/// The settings of a port that was written as a group; `None` when it is an address alone, or nothing.
-pub(super) fn port<'a>(listen: &Section<'a>, name: &str, findings: &mut Findings<'_>) -> Option<Section<'a>> {
-    let node = listen.node(name)?;
-    let Shape::Map(_) = &node.value else { return None };
-    Some(Section::of(node, "listen.agents", listen.key(name), findings))
-}
-
 /// A port's TLS, from the group of its settings.
 pub(super) fn of_port(port: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> Option<Arc<ServerTls>> {
-    if !port.has("tls") {
-        return None;
-    }
     let setting = port.key("tls");
-    let section = port.section("tls", findings);
+    // Whatever port it is: the table has them once.
+    let section = Section::of(port.node("tls")?, "listen.agents.tls", setting.clone(), findings);
     let pair = pair(&section, findings);
     let client_authorities = file(&section, Part::ClientAuthorities, findings);
     let words = [ClientCertificate::Required, ClientCertificate::Optional];

@@ -6,6 +6,7 @@ use switchyard::config::{Overrides, Plan, Problem, load_with};
 #[path = "../certificates/authority.rs"]
 mod authority;
 mod identity;
+mod limits;
 mod methods;
 mod mistakes;
 mod never_a_panic;
@@ -13,6 +14,7 @@ mod pools;
 mod protos;
 mod routes;
 mod routes_wrong;
+mod satellite;
 mod sound;
 mod tls;
 mod written;
