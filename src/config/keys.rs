@@ -122,6 +122,7 @@ pub const KEYS: &[Key] = &[
     amount("listen.agents.connections", Unit::Count, 1, 1_000_000, None),
     amount("listen.agents.calls", Unit::Count, 1, 10_000_000, Some("off")),
     amount("listen.agents.connections_per_source", Unit::Count, 1, 1_000_000, Some("off")),
+    // Every port takes these, our own too; they stand here once.
     Key { path: "listen.agents.tls", kind: Kind::Group },
     Key { path: "listen.agents.tls.certificate", kind: Kind::File },
     Key { path: "listen.agents.tls.key", kind: Kind::File },
@@ -135,12 +136,9 @@ pub const KEYS: &[Key] = &[
     // The admin port takes the same.
     Key { path: "listen.prometheus.address", kind: Kind::Address },
     Key { path: "listen.prometheus.tls", kind: Kind::Group },
-    Key { path: "listen.prometheus.tls.certificate", kind: Kind::File },
-    Key { path: "listen.prometheus.tls.key", kind: Kind::File },
-    Key { path: "listen.prometheus.tls.client_ca", kind: Kind::File },
-    Key { path: "listen.prometheus.tls.client_certificate", kind: Kind::Words(CLIENT_CERTIFICATE) },
-    Key { path: "listen.prometheus.tls.allow", kind: Kind::Names },
     Key { path: "listen.admin", kind: Kind::Address },
+    Key { path: "listen.admin.address", kind: Kind::Address },
+    Key { path: "listen.admin.tls", kind: Kind::Group },
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },

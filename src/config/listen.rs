@@ -3,11 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::address;
 use super::file::Shape;
 use super::problem::{Findings, Mistake};
 use super::section::Section;
-use super::tls;
+use super::{address, tls};
 use crate::listener::{self, SourcePrefix};
 use crate::message::flow::Flow;
 use crate::wire::tls::ServerTls;
@@ -103,6 +102,7 @@ impl Listen {
             name: self.name,
             address: self.address?,
             only,
+            tls: self.tls,
             connections_max: self.shares.connections_max,
             calls_max: self.shares.calls_max,
             connections_per_source_max: self.shares.connections_per_source_max,

@@ -13,11 +13,9 @@ use crate::wire::tls::{
 
 /// A port's TLS, from the group of its settings.
 pub(super) fn of_port(port: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> Option<Arc<ServerTls>> {
-    if !port.has("tls") {
-        return None;
-    }
     let setting = port.key("tls");
-    let section = port.section("tls", findings);
+    // Whatever port it is: the table has them once.
+    let section = Section::of(port.node("tls")?, "listen.agents.tls", setting.clone(), findings);
     let pair = pair(&section, findings);
     let client_authorities = file(&section, Part::ClientAuthorities, findings);
     let words = [ClientCertificate::Required, ClientCertificate::Optional];

@@ -59,16 +59,14 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
     let limits = terms.limits();
     let settings =
         settings(worker.shared.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
-    let connection =
-        match Connection::handshake(stream, terms.tls(worker.ports[port].name), &settings, limits.handshake_deadline)
-            .await
-        {
-            Ok(connection) => connection,
-            Err(error) => {
-                refused(&error, peer, &worker.ports[port]);
-                return;
-            }
-        };
+    let tls = terms.tls(worker.ports[port].name);
+    let connection = match Connection::handshake(stream, tls, &settings, limits.handshake_deadline).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            refused(&error, peer, &worker.ports[port]);
+            return;
+        }
+    };
     let now = Instant::now();
     let mut served = Served {
         life: Life::begin(now, limits, limits.connection_age_max.map(jittered)),

@@ -22,6 +22,8 @@ pub struct Settings {
     pub only: Option<Flow>,
     /// Connections open at once on this listener; more wait in the kernel's backlog.
     pub connections_max: usize,
+    /// How its certificate is shown and whose is asked for; `None`: TLS is not spoken.
+    pub tls: Option<Arc<ServerTls>>,
     /// Calls open at once on this listener; more are refused. `None`: as many as come.
     pub calls_max: Option<usize>,
     /// Connections open at once on this listener from one source, see [`SourcePrefix`]; more are closed at once.

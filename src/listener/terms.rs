@@ -52,14 +52,14 @@ impl Terms {
         &self.decided.limits
     }
 
-    /// Calls that may be open at once on a listener, by its place among [`LISTENERS`](super::LISTENERS).
-    pub fn calls_max(&self, port: usize) -> Option<usize> {
-        self.decided.listeners.iter().find(|listener| listener.number() == port)?.calls_max
-    }
-
     /// The TLS of the listener of this name, if it has any.
     pub fn tls(&self, listener: &str) -> Option<&ServerTls> {
         self.decided.listeners.iter().find(|other| other.name == listener)?.tls.as_deref()
+    }
+
+    /// Calls that may be open at once on a listener, by its place among [`LISTENERS`](super::LISTENERS).
+    pub fn calls_max(&self, port: usize) -> Option<usize> {
+        self.decided.listeners.iter().find(|listener| listener.number() == port)?.calls_max
     }
 
     /// A listener that serves a flow, to send a lost caller to: its own if it has one.

@@ -139,8 +139,8 @@ mod tests {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
-        assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(ReloadResult::ALL.iter().enumerate().all(|(at, result)| result.index() == at));
+        assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }
 }

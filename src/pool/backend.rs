@@ -1,6 +1,5 @@
 //! One backend as all workers see it: its name, its health and the figures people ask for.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +9,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::metrics;
-use crate::wire::client::{Connection, Target};
 use crate::wire::grpc::Code;
 
 use super::balance::hash_of_name;
@@ -135,17 +133,6 @@ impl Backend {
     /// Where to connect.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
-    }
-
-    /// Connects, by the settings of its pool; see [`Connection::open`] for what it waits for and how it fails.
-    ///
-    /// # Errors
-    /// When it cannot be reached, or is not who it should be.
-    pub async fn open(&self, settings: &Settings, silence_max: Duration) -> io::Result<Connection> {
-        let (found, Endpoint { host, port }) = (self.found.load_full(), &self.endpoint);
-        let server_name = found.server_name.as_deref();
-        let target = Target { host, port: *port, tls: settings.tls.as_deref(), server_name };
-        Connection::open(target, settings.connect_deadline, silence_max).await
     }
 
     /// A number made from its name, the same on every replica.

@@ -91,7 +91,7 @@ impl Channel {
 
     async fn connect(pool: &Pool, backend: &Backend) -> io::Result<Connection> {
         let settings = pool.settings();
-        backend.open(&settings, settings.trip.hard_deadline).await
+        backend.found().connect(&settings, settings.trip.hard_deadline).await
     }
 
     /// Works until the connection is gone.

@@ -11,7 +11,7 @@ pub async fn run(backends: Arc<Backends>, backend: Arc<Backend>) {
     loop {
         backend.probe_due().await;
         let settings = backends.settings();
-        let probe = backend.open(&settings, settings.connect_deadline).await;
+        let probe = backend.found().connect(&settings, settings.connect_deadline).await;
         if let Err(error) = &probe {
             tracing::debug!(backend = backend.name(), %error, "probe failed");
         }
