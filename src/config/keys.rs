@@ -133,7 +133,6 @@ pub const KEYS: &[Key] = &[
     Key { path: "listen.metrics", kind: Kind::Address },
     // Our own ports, which have no agents to limit.
     Key { path: "listen.prometheus", kind: Kind::Address },
-    // The admin port takes the same.
     Key { path: "listen.prometheus.address", kind: Kind::Address },
     Key { path: "listen.prometheus.tls", kind: Kind::Group },
     Key { path: "listen.admin", kind: Kind::Address },

@@ -42,7 +42,7 @@ const PORTS: [(&str, IpAddr, u16, &str); 5] = [
     ("access_logs", ANY, 11_802, "listen.agents"),
     ("metrics", ANY, 11_803, "listen.agents"),
     ("prometheus", ANY, 1_234, "listen.prometheus"),
-    ("admin", HERE, 9_901, "listen.prometheus"),
+    ("admin", HERE, 9_901, "listen.admin"),
 ];
 
 /// Reads the ports; `limits` says what holds for those that do not say it themselves.
@@ -107,7 +107,6 @@ impl Listen {
             calls_max: self.shares.calls_max,
             connections_per_source_max: self.shares.connections_per_source_max,
             source_prefix: self.shares.source_prefix,
-            tls: self.tls,
         })
     }
 }

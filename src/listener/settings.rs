@@ -31,8 +31,6 @@ pub struct Settings {
     pub connections_per_source_max: Option<usize>,
     /// What one source is.
     pub source_prefix: SourcePrefix,
-    /// How its certificate is shown and whose is asked for; `None`: TLS is not spoken.
-    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// What counts as one source: addresses that have their first bits in common.
