@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 mod address;
+mod balance;
 mod compile;
 mod conditions;
 mod contradiction;
@@ -38,6 +39,9 @@ pub use problem::{Place, Problem, Severity};
 
 use problem::Findings;
 
+/// The variable that says where the gateway runs, where the file does not: a deployment knows it, its config does not.
+const ZONE: &str = "SWITCHYARD_ZONE";
+
 /// Reads a config file's `text`; flags win over it. Files that it names are looked for beside `source_name`. `${VAR:-default}` is filled from the process's environment.
 ///
 /// # Errors
@@ -61,9 +65,11 @@ pub fn load_with(
     variables: HashMap<String, String>,
 ) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
     let mut findings = Findings::new(source_name, text);
+    let zone = variables.get(ZONE).filter(|zone| !zone.is_empty()).cloned();
     let tree = file::read(text, variables, &mut findings);
     if let Some(tree) = tree {
         let mut draft = draft::read(&tree, &mut findings);
+        draft.zone = draft.zone.or(zone);
         overrides.apply(&mut draft, &mut findings);
         let (plan, paths) = draft.into_plan(&mut findings);
         sound::check(&plan, &paths, &mut findings);

@@ -1,6 +1,7 @@
 //! The edge where agents arrive: listeners accept connections, a connection carries calls, a call carries messages.
 
 pub mod accept;
+pub mod affinity;
 pub mod call;
 pub mod connection;
 mod counts;

@@ -14,6 +14,7 @@ use crate::wire::compression::Encoding;
 use crate::wire::grpc::Code;
 use crate::wire::server::Call;
 
+use super::affinity;
 use super::records::RecordsCall;
 use super::relay::RelayCall;
 use super::reply::Complaint;
@@ -38,18 +39,21 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     let received = worker.received(listener, path);
     received.calls.increment(1);
     let entry = worker.shared.register.enter(port, listener, path, peer);
+    let callers = affinity::of_caller(&worker.pools, peer, &call.head.headers);
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
-            RelayCall { worker, route: Arc::clone(route), call, received, entry }.run().await;
+            RelayCall { worker, route: Arc::clone(route), call, callers, received, entry }.run().await;
         }
-        Split::Records(_) => RecordsCall { worker, route: Arc::clone(route), call, received, entry }.run().await,
+        Split::Records(_) => {
+            RecordsCall { worker, route: Arc::clone(route), call, callers, received, entry }.run().await;
+        }
         Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {
                 Ok(encoding) => encoding,
                 Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
             };
             let metadata = worker.shared.identity.metadata(&call.head.headers);
-            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &worker.sorters);
+            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, callers, &worker.sorters);
             let (flow, inflow, answering) = (route.method.flow, call.inflow, call.answer);
             SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry }.run().await;
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
+use crate::message::parcel::Tie;
 use crate::metrics;
 use crate::pool::{Member, Pool};
 use crate::route::Route;
@@ -38,6 +39,8 @@ pub struct RelayCall {
     pub route: Arc<Route>,
     /// The call.
     pub call: Call,
+    /// What ties it to a backend in each pool, by who calls.
+    pub callers: Vec<Option<Tie>>,
     /// Counts.
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
@@ -51,7 +54,7 @@ struct Attempt {
     outbound: Outbound,
     flow: Flow,
     tone: Tone,
-    key: Option<u64>,
+    tie: Option<Tie>,
     /// Backends that have failed this call, a bit each.
     failed: u64,
     /// The backend that has the call now, or had it last.
@@ -68,7 +71,7 @@ impl RelayCall {
         let outbound = Outbound::of(method.path, &head.headers, &worker.shared.identity);
         let counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
         let mut sent = Sent::new(inflow, counts, method, &head.headers);
-        let mut direction = Direction::new(&self.route, listener, &head.headers, &worker);
+        let mut direction = Direction::new(&self.route, listener, &head.headers, &worker, self.callers);
         if direction.must_read() {
             let open_until = outbound.until(worker.shared.limits.relay_deadline);
             let mut ear = worker.closing.ear();
@@ -84,10 +87,11 @@ impl RelayCall {
         if let Some(reason) = direction.stopped {
             return sent.give_up(answer, &self.route, reason).await;
         }
-        let pool = Rc::clone(&worker.pools[direction.pool()]);
+        let (pool, tie) = direction.ends_at();
+        let pool = Rc::clone(&worker.pools[pool]);
         let mut attempt = Attempt {
             outbound,
-            key: direction.key,
+            tie,
             failed: 0,
             member: None,
             flow: method.flow,
@@ -126,7 +130,7 @@ impl Attempt {
         loop {
             let pool = Rc::clone(&self.pool);
             let head = |authority: &str| self.outbound.head(authority);
-            let opening = pool.open(self.flow, self.outbound.path, self.key, self.failed, head);
+            let opening = pool.open(self.flow, self.outbound.path, self.tie, self.failed, head);
             let opening = async {
                 // What goes on without its caller does not wait for it either.
                 match sent.flushes {

@@ -285,12 +285,12 @@ impl Road {
             if let Some(mirror) = sorted.mirror {
                 self.worker.mirror(mirror, &sorted);
             }
-            let Sorted { mut run, subject, context, key, pool, .. } = sorted;
+            let Sorted { mut run, subject, context, tie, pool, .. } = sorted;
             while let Some(run) = subject.take_parcel(&mut run) {
                 let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
                 let ticket = self.held.take(run.messages());
                 let (subject, context) = (Rc::clone(&subject), context.clone());
-                let parcel = Parcel { run, subject, context, key, ticket, permit, suspicion: None };
+                let parcel = Parcel { run, subject, context, tie, ticket, permit, suspicion: None };
                 self.worker.pools[pool].take(parcel);
             }
         }

@@ -15,13 +15,14 @@ use crate::message::flow::Flow;
 use crate::message::parcel::{Parcel, cost};
 use crate::message::receipt::{Books, Receipt};
 use crate::metrics::{self, BadInput, LostReason};
-use crate::pool::{Policy, Pool};
+use crate::pool::Pool;
 use crate::route::Routes;
 use crate::route::sorter::{self, Sorted};
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
 use crate::wire::services::Services;
 
+use super::affinity;
 use super::identity::Identity;
 use super::register::Register;
 use super::reply::Complaint;
@@ -107,7 +108,7 @@ impl Worker {
             ports: shared.listeners.iter().map(port).collect(),
             sorters: sorter::Shared {
                 subjects: Rc::default(),
-                hashes: pools.iter().map(|pool| pool.settings().balance == Policy::Hash).collect(),
+                wishes: pools.iter().map(|pool| affinity::wish(&pool.settings())).collect(),
             },
             shared,
             pools,
@@ -166,8 +167,8 @@ impl Worker {
                 ticket.lose(LostReason::Limited);
                 continue;
             };
-            let (subject, context, key) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.key);
-            self.pools[pool].take_now(Parcel { run, subject, context, key, ticket, permit, suspicion: None });
+            let (subject, context, tie) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.tie);
+            self.pools[pool].take_now(Parcel { run, subject, context, tie, ticket, permit, suspicion: None });
         }
     }
 
