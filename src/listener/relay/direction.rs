@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::listener::worker::Worker;
+use crate::listener::terms::Terms;
 use crate::message::parcel::Tie;
 use crate::metrics::LostReason;
 use crate::route::Route;
@@ -16,7 +16,7 @@ use crate::route::rule::decide::Rules;
 /// What is known of where a call goes.
 pub(super) struct Direction<'a> {
     route: &'a Route,
-    worker: &'a Worker,
+    terms: &'a Terms,
     rules: Rules,
     /// The rule the call falls under, once that is known.
     rule: Option<Arc<Rule>>,
@@ -37,11 +37,11 @@ impl<'a> Direction<'a> {
         route: &'a Route,
         listener: &str,
         metadata: &HeaderMap,
-        worker: &'a Worker,
+        terms: &'a Terms,
         callers: Vec<Option<Tie>>,
     ) -> Self {
         let rules = Rules::of(&route.rules, listener, metadata);
-        Self { rule: None, rules, route, worker, tie: None, callers, parts: Vec::new(), stopped: None }
+        Self { rule: None, rules, route, terms, tie: None, callers, parts: Vec::new(), stopped: None }
     }
 
     /// Whether first messages have to be read.
@@ -67,7 +67,7 @@ impl<'a> Direction<'a> {
         let Some(key) = self.key_of(&rule).filter(|_| self.stopped.is_none()) else { return Some(()) };
         let gathered = key.gather(body, &mut parts);
         self.parts = parts;
-        let (contract, wishes) = (&self.route.method.contract, &self.worker.sorters.wishes);
+        let (contract, wishes) = (&self.route.method.contract, &self.terms.sorters.wishes);
         self.tie = Some(contract.tie_under(&rule, wishes, gathered?));
         Some(())
     }
@@ -87,6 +87,6 @@ impl<'a> Direction<'a> {
     }
 
     fn key_of<'b>(&'b self, rule: &'b Rule) -> Option<&'b Key> {
-        self.route.method.contract.key_under(rule, &self.worker.sorters.wishes)
+        self.route.method.contract.key_under(rule, &self.terms.sorters.wishes)
     }
 }
