@@ -180,7 +180,8 @@ impl Pool {
             .for_each(|member| member.retire());
         self.stays.iter().for_each(Stay::end);
         self.members.replace(now);
-        self.memory.replace(self.shared.memory());
+        // Where the first one gets everything, nothing is kept elsewhere.
+        self.memory.replace(self.shared.memory().filter(|_| settings.balance != Policy::PickFirst));
         self.look_around();
     }
 
