@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::message::parcel::{Parcel, Tie};
+use crate::metrics;
 
 use super::balance::roster::{RAMP_WHOLE, Roster, Standing};
 use super::balance::{self, affinity};
@@ -87,8 +88,25 @@ impl Pool {
         };
         let standings: Vec<Standing<'_>> =
             members.iter().map(Rc::as_ref).zip(found.iter().map(Arc::as_ref)).map(standing).collect();
-        self.roster.replace(Rc::new(Roster::new(&settings, &standings, now)));
-        self.moment.set(self.memory.borrow().as_ref().map(|memory| memory.moment(now)).unwrap_or_default());
+        let before = self.roster.replace(Rc::new(Roster::new(&settings, &standings, now)));
+        let memory = self.memory.borrow();
+        self.moment.set(memory.as_ref().map(|memory| memory.moment(now)).unwrap_or_default());
+        // Said once, not by every worker.
+        if self.share.number == 0 {
+            self.tell(&settings.name, &before, memory.as_deref());
+        }
+    }
+
+    /// Tells people which tier serves and how much is remembered.
+    fn tell(&self, pool: &str, before: &Roster, memory: Option<&affinity::Memory>) {
+        let tier = self.roster.borrow().tier();
+        if tier != before.tier() && before.count() > 0 {
+            tracing::warn!(pool, before = before.tier(), tier, "another tier of backends serves from now on");
+        }
+        metrics::pool_tier(pool).set(f64::from(tier));
+        if let Some(memory) = memory {
+            metrics::affinity_entries(pool).set(memory.len() as f64);
+        }
     }
 
     /// Lets what was sent lately count for less. Nobody may be far ahead of the least loaded: a backend that took a

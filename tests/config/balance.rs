@@ -137,3 +137,11 @@ fn affinity_by_key_in_a_pool_that_gets_no_keys() {
     );
     assert_eq!(said(read(&format!("{pool}\n{profiles}, key: task_id }} ]"))), "");
 }
+
+#[test]
+fn the_example_of_the_manual_is_sound() {
+    let manual = include_str!("../../docs/balancing.md");
+    let example = manual.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let plan = plan(example);
+    assert_eq!((plan.pools[0].backends.len(), plan.pools[0].zone.as_deref()), (4, Some("eu-1")));
+}

@@ -167,8 +167,10 @@ impl Roster {
     /// by name where the first one gets everything.
     pub fn in_tiers(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.count()).collect();
-        let place = |at: usize| if self.policy == Policy::PickFirst { self.members[at].place } else { at };
-        order.sort_by_key(|at| (self.distance(*at), !self.near.positions().any(|near| near == *at), place(*at)));
+        order.sort_by_key(|at| match self.policy {
+            Policy::PickFirst => (self.distance(*at), false, self.members[*at].place),
+            _ => (self.distance(*at), !self.is_near(*at), *at),
+        });
         order
     }
 
