@@ -73,6 +73,7 @@ impl Pool {
             && backend.is_up()
             && !load.starved.get()
             && load.held.get() < self.held_bytes_max.get()
+            && self.held_messages_max.get().is_none_or(|most| member.held_messages() < most)
     }
 
     /// Notes how the backends stand now: choices read no clock.

@@ -5,6 +5,7 @@
 mod attribution;
 mod backend;
 mod bad_input;
+mod bounds;
 mod caller;
 mod callers;
 mod contracts;
@@ -15,6 +16,7 @@ mod edges;
 mod ground;
 mod identity;
 mod kill;
+mod limits;
 mod members;
 mod misbehaving;
 mod own_methods;
