@@ -132,6 +132,16 @@ pub fn conservation_violations() -> Counter {
     table::CONSERVATION_VIOLATIONS.counter(&[])
 }
 
+/// The tier of backends that serves in a pool.
+pub fn pool_tier(pool: &str) -> Gauge {
+    table::POOL_TIER.gauge(&[pool])
+}
+
+/// Callers or keys that a pool with affinity remembers.
+pub fn affinity_entries(pool: &str) -> Gauge {
+    table::AFFINITY_ENTRIES.gauge(&[pool])
+}
+
 /// 1 while the config on disk is the one that runs, 0 after a reload that was refused.
 pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
@@ -344,7 +354,7 @@ mod tests {
         let _ = (refused("admin", RefusedReason::Tls), tls_reloads("pool.tls", ReloadResult::Failed));
         let _ = tls_certificate_expiry("pool.tls.ca");
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
-        let _ = config_last_reload_success_timestamp();
+        let _ = (config_last_reload_success_timestamp(), pool_tier("oap"), affinity_entries("oap"));
     }
 
     #[test]

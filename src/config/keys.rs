@@ -58,6 +58,8 @@ pub enum Kind {
     Label,
     /// The name of a pool.
     Pool,
+    /// Who or what keeps its backend.
+    AffinityBy,
     /// A share, with a percent sign.
     Share,
     /// A rate, such as `5k/s`.
@@ -75,7 +77,7 @@ pub enum Kind {
 }
 
 /// The words of `pool.balance`.
-pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "hash"];
+pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "weighted", "hash", "pick_first"];
 /// The words of `reply`.
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
@@ -111,6 +113,7 @@ const H: u64 = 60 * M;
 const D: u64 = 24 * H;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// Every setting, in the order of the example file. A list's items stand under the list's path.
@@ -141,7 +144,21 @@ pub const KEYS: &[Key] = &[
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
+    // What may stand for one of them, here and under `to`.
+    Key { path: "pool.endpoints.address", kind: Kind::Backends },
+    amount("pool.endpoints.weight", Unit::Count, 1, 1_000, None),
+    amount("pool.endpoints.tier", Unit::Count, 1, 100, Some("0")),
+    Key { path: "pool.endpoints.zone", kind: Kind::Text },
     Key { path: "pool.balance", kind: Kind::Words(BALANCE) },
+    // A bound of a fair share exactly could be kept by nobody.
+    amount("pool.hash_bound", Unit::Percent, 105, 1_000, Some("off")),
+    Key { path: "pool.affinity", kind: Kind::Group },
+    Key { path: "pool.affinity.by", kind: Kind::AffinityBy },
+    amount("pool.affinity.ttl", Unit::Time, S, 30 * D, None),
+    amount("pool.affinity.entries", Unit::Count, 1_000, 10_000_000, None),
+    amount("pool.hand_over", Unit::Time, 100 * MS, H, Some("0")),
+    amount("pool.fail_over_below", Unit::Percent, 1, 100, Some("0")),
+    amount("pool.zone_spill", Unit::Size, KIB, GIB, Some("off")),
     // More than 100 ms of gathering would eat into the trip's own age.
     amount("pool.linger", Unit::Time, MS / 10, 100 * MS, Some("0")),
     Key { path: "pool.trip", kind: Kind::Group },
@@ -170,6 +187,7 @@ pub const KEYS: &[Key] = &[
     amount("pool.message", Unit::Size, 4 * KIB, 50 * MIB, Some("off")),
     // Its members are the operator's words; each takes what `pool` takes, or its backends alone.
     Key { path: "pools", kind: Kind::Pools },
+    Key { path: "zone", kind: Kind::Text },
     Key { path: "reply", kind: Kind::Words(REPLY) },
     Key { path: "protos", kind: Kind::Files },
     Key { path: "methods", kind: Kind::Methods },
@@ -321,6 +339,7 @@ impl Kind {
             Kind::Conditions => "conditions".to_owned(),
             Kind::Label => "a word or a few".to_owned(),
             Kind::Pool => "the name of a pool".to_owned(),
+            Kind::AffinityBy => "peer, key, or metadata:NAME".to_owned(),
             Kind::Share => "0.0001% to 100%".to_owned(),
             Kind::Rate => "1/h to 10M/s".to_owned(),
             Kind::Text => "a text".to_owned(),

@@ -5,9 +5,9 @@ use http::HeaderValue;
 use super::file::{Node, Shape};
 use super::problem::{Findings, Mistake, Place};
 use super::section::{Section, empty, scalar};
-use super::{address, keys, tls};
+use super::{address, balance, tls};
 use crate::pool::found::Found;
-use crate::pool::{Policy, Settings, TripSettings};
+use crate::pool::{Settings, TripSettings};
 
 /// A pool, and where the operator wrote about it.
 pub(super) struct PoolDraft {
@@ -126,9 +126,17 @@ fn named(name: &str, node: &Node, path: String, findings: &mut Findings<'_>) -> 
 fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> Settings {
     let usual = Settings::new(name, Vec::new());
     let trip = section.section("trip", findings);
-    let policies = [Policy::LeastLoad, Policy::RoundRobin, Policy::Hash];
+    let Settings { balance, hash_bound, affinity, hand_over, fail_over_below, zone_spill, .. } =
+        balance::read(section, &usual, findings);
     Settings {
-        balance: section.word("balance", keys::BALANCE, findings).map_or(usual.balance, |word| policies[word]),
+        balance,
+        hash_bound,
+        affinity,
+        hand_over,
+        fail_over_below,
+        zone_spill,
+        // Of the gateway, not of a pool.
+        zone: None,
         trip: TripSettings {
             messages_max: trip.count("messages", usual.trip.messages_max, findings),
             bytes_max: trip.size("bytes", usual.trip.bytes_max, findings),
@@ -197,7 +205,14 @@ fn backends(node: &Node, key: &str, path: &str, findings: &mut Findings<'_>) -> 
         }
     };
     let mut endpoints = Vec::new();
-    for item in items {
+    for (nth, item) in items.iter().enumerate() {
+        if let Shape::Map(_) = &item.value {
+            let read = |text: &str| address::endpoint(text).map(Found::at);
+            if let Some(found) = balance::backend(item, format!("{key}[{nth}]"), findings, read) {
+                add(found, key, findings.place(item.referenced), &mut endpoints, findings);
+            }
+            continue;
+        }
         let Some(written) = scalar(item, key.to_owned(), findings) else { continue };
         let mut start = 0;
         for part in written.text.split(',') {
@@ -221,10 +236,14 @@ pub(super) fn backends_of_flag(text: &str, findings: &mut Findings<'_>) -> Vec<F
 
 fn add_backend(text: &str, key: &str, at: Option<Place>, endpoints: &mut Vec<Found>, findings: &mut Findings<'_>) {
     match address::endpoint(text) {
-        Ok(endpoint) if endpoints.iter().any(|found| found.endpoint == endpoint) => {
-            findings.error(at, key, Mistake::new(format!("{endpoint} is named twice"), "name each backend once"));
-        }
-        Ok(endpoint) => endpoints.push(Found::at(endpoint)),
+        Ok(endpoint) => add(Found::at(endpoint), key, at, endpoints, findings),
         Err(mistake) => findings.error(at, key, mistake),
+    }
+}
+
+fn add(new: Found, key: &str, at: Option<Place>, endpoints: &mut Vec<Found>, findings: &mut Findings<'_>) {
+    match endpoints.iter().any(|found| found.endpoint == new.endpoint) {
+        true => findings.error(at, key, Mistake::new(format!("{} is named twice", new.name), "name each backend once")),
+        false => endpoints.push(new),
     }
 }

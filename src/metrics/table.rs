@@ -86,6 +86,10 @@ table! {
         "Messages that a route drops, by the operator's own word for why. If high, suspect a route that matches more than it was meant to.";
     MIRRORED_MESSAGES: Kind::Counter, Count, "switchyard_mirrored_messages_total", ["outcome"],
         "Copies of messages made by `mirror`, by what became of them. If given_up is high, suspect the mirror's pool: copies never wait.";
+    POOL_TIER: Kind::Gauge, Count, "switchyard_pool_tier", ["pool"],
+        "The tier of backends that serves. If above the lowest there is, suspect the backends of the tiers before it.";
+    AFFINITY_ENTRIES: Kind::Gauge, Count, "switchyard_affinity_entries", ["pool"],
+        "Callers or keys that a pool with affinity remembers. If high beside pool.affinity.entries, suspect keys that are kept too short.";
     BACKEND_UP: Kind::Gauge, Count, "switchyard_backend_up", ["pool", "backend"],
         "1 while the backend takes new messages, else 0. If 0, suspect the backend, its address or the network to it.";
     BACKEND_MESSAGES: Kind::Counter, Count, "switchyard_backend_messages_total", ["pool", "backend"],

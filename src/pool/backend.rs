@@ -58,6 +58,8 @@ struct State {
     is_leaving: bool,
     /// Its source does not name it any more.
     is_gone: bool,
+    /// Since when nothing has spoken against it.
+    up_since: Instant,
 }
 
 /// Running sums over all workers.
@@ -112,7 +114,13 @@ impl Backend {
             name_hash: hash_of_name(&name),
             name,
             number,
-            state: Mutex::new(State { health, is_drained: false, is_leaving, is_gone: false }),
+            state: Mutex::new(State {
+                health,
+                is_drained: false,
+                is_leaving,
+                is_gone: false,
+                up_since: Instant::now(),
+            }),
             up: AtomicBool::new(!is_leaving),
             wanted: AtomicBool::new(!is_leaving),
             went_out: Notify::new(),
@@ -185,6 +193,11 @@ impl Backend {
     /// Whether it may keep its channels; not when it is drained, leaving or gone.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Relaxed)
+    }
+
+    /// Since when it may be sent new messages without a break; of one that may not now, the last time before.
+    pub fn up_since(&self) -> Instant {
+        self.state().up_since
     }
 
     /// Whether it may be sent new messages.
@@ -356,6 +369,9 @@ impl Backend {
         let new_fault = state.health.fault().filter(|_| fault.is_none());
         self.wanted.store(is_wanted, Relaxed);
         let was_up = self.up.swap(is_up, Relaxed);
+        if is_up && !was_up {
+            state.up_since = Instant::now();
+        }
         drop(state);
         if let Some(fault) = new_fault {
             tracing::warn!(backend = %self.name, fault = fault.name(), "backend is out: it gets no new messages until a probe succeeds");

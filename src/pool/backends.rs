@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use super::Settings;
 use super::backend::Backend;
+use super::balance::affinity::Memory;
 use super::found::Found;
 
 /// What all workers share of one pool.
@@ -15,6 +16,8 @@ pub struct Backends {
     settings: ArcSwap<Settings>,
     /// Those that are there, in the order of their source.
     list: ArcSwap<Vec<Arc<Backend>>>,
+    /// Where keys went before, if that is kept.
+    memory: ArcSwapOption<Memory>,
     /// Held by whoever changes the list.
     changing: Mutex<()>,
     next_number: AtomicU32,
@@ -38,6 +41,7 @@ impl Backends {
     pub fn new(settings: Settings) -> Arc<Self> {
         let found = settings.backends.clone();
         let backends = Arc::new(Self {
+            memory: ArcSwapOption::new(memory_of(&settings)),
             settings: ArcSwap::from_pointee(settings),
             list: ArcSwap::default(),
             changing: Mutex::default(),
@@ -100,8 +104,16 @@ impl Backends {
         change
     }
 
+    /// Where keys went before, if that is kept.
+    pub fn memory(&self) -> Option<Arc<Memory>> {
+        self.memory.load_full()
+    }
+
     /// The operator decided otherwise. Who the backends are is for [`Backends::found`] to say.
     pub fn reconfigure(&self, settings: Settings) {
+        if self.settings().affinity != settings.affinity {
+            self.memory.store(memory_of(&settings));
+        }
         self.settings.store(Arc::new(settings));
         self.tell();
     }
@@ -114,6 +126,10 @@ impl Backends {
     fn tell(&self) {
         self.changed.send_modify(|epoch| *epoch += 1);
     }
+}
+
+fn memory_of(settings: &Settings) -> Option<Arc<Memory>> {
+    settings.affinity.as_ref().map(|affinity| Arc::new(Memory::new(affinity.entries_max, affinity.ttl)))
 }
 
 #[cfg(test)]

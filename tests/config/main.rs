@@ -5,6 +5,7 @@ use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 #[path = "../certificates/authority.rs"]
 mod authority;
+mod balance;
 mod identity;
 mod limits;
 mod methods;

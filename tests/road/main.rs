@@ -23,6 +23,7 @@ mod members;
 mod misbehaving;
 mod own_methods;
 mod poison;
+mod policies;
 mod process;
 mod records;
 mod relay;
