@@ -14,6 +14,7 @@ mod contradiction;
 mod draft;
 mod fields;
 mod file;
+mod health;
 mod identity;
 pub mod keys;
 mod matches;

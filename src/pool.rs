@@ -8,6 +8,7 @@ pub mod backend;
 pub mod backends;
 pub mod balance;
 pub mod channel;
+pub mod check;
 pub mod door;
 pub mod found;
 pub mod health;
@@ -16,6 +17,7 @@ pub mod ledger;
 pub mod load;
 pub mod member;
 pub mod open;
+pub mod outlier;
 pub mod probe;
 mod returns;
 mod settings;
@@ -39,6 +41,7 @@ use crate::metrics::LostReason;
 use backend::Backend;
 pub use backends::Backends;
 use channel::Channel;
+pub use check::Check;
 use door::{Door, LaneFigures};
 use load::Usable;
 pub use member::Member;
@@ -154,6 +157,7 @@ impl Pool {
 
     /// Takes over what was changed: settings, who is there, who gets nothing more.
     fn follow(&self) {
+        self.shared.review();
         let (settings, list) = (self.shared.settings(), self.shared.all());
         if **self.settings.borrow() != *settings {
             self.settings.replace(Rc::new((*settings).clone()));
@@ -227,12 +231,20 @@ impl Pool {
     /// backlog alone would be left alone for seconds, and one that is new would get everything.
     fn cool(&self) {
         let members = self.members();
-        members.iter().for_each(|member| member.load.cool());
+        for member in members.iter() {
+            member.load.cool();
+            member.backend().grow();
+        }
         for flow in Flow::ALL {
             let recent = |member: &Rc<Member>| member.load.recent[flow.index()].get();
-            let least = members.iter().filter(|member| member.backend().is_up()).map(recent).min();
+            // What one that still starts slowly was sent stands for more.
+            let measured = |member: &Rc<Member>| load::per_part(recent(member), member.backend().ramp());
+            let least = members.iter().filter(|member| member.backend().is_up()).map(measured).min();
             let most = least.unwrap_or(0) + AHEAD_MAX;
-            members.iter().for_each(|member| member.load.recent[flow.index()].set(recent(member).min(most)));
+            for member in members.iter() {
+                let part = load::part_of(most, member.backend().ramp());
+                member.load.recent[flow.index()].set(recent(member).min(part));
+            }
         }
     }
 

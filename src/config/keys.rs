@@ -54,6 +54,8 @@ pub enum Kind {
     Pool,
     /// A share, with a percent sign.
     Share,
+    /// A part of a hundred, with a percent sign.
+    Percent,
     /// A rate, such as `5k/s`.
     Rate,
     /// Any text.
@@ -70,6 +72,8 @@ pub enum Kind {
 
 /// The words of `pool.balance`.
 pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "hash"];
+/// The words of `pool.health.check`.
+pub(super) const CHECK: &[&str] = &["connect", "grpc", "tcp", "http"];
 /// The words of `reply`.
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
@@ -92,7 +96,7 @@ pub(super) const MALFORMED: &[&str] = &["refuse", "pass"];
 pub(super) const TRUTH: &[&str] = &["false", "true"];
 
 /// Settings that had another name once, with the group they stand under.
-const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods")];
+const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods"), ("pool", "eject_after", "pool.health.fall")];
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
@@ -126,7 +130,21 @@ pub const KEYS: &[Key] = &[
     amount("pool.trip.hard_deadline", Unit::Time, 100 * MS, H, None),
     amount("pool.in_flight", Unit::Size, 64 * KIB, TIB, None),
     amount("pool.channels", Unit::Count, 1, 256, None),
-    amount("pool.eject_after", Unit::Count, 1, 1_000, None),
+    Key { path: "pool.health", kind: Kind::Group },
+    Key { path: "pool.health.check", kind: Kind::Words(CHECK) },
+    Key { path: "pool.health.service", kind: Kind::Text },
+    Key { path: "pool.health.path", kind: Kind::Text },
+    amount("pool.health.port", Unit::Count, 1, 65_535, None),
+    // More often than that a check tells more about the network than about the backend.
+    amount("pool.health.interval", Unit::Time, 100 * MS, H, Some("off")),
+    amount("pool.health.timeout", Unit::Time, 10 * MS, M, None),
+    amount("pool.health.rise", Unit::Count, 1, 1_000, None),
+    amount("pool.health.fall", Unit::Count, 1, 1_000, None),
+    amount("pool.health.ejection", Unit::Time, 10 * MS, H, None),
+    amount("pool.health.ejection_max", Unit::Time, 10 * MS, H, None),
+    Key { path: "pool.health.eject_max", kind: Kind::Percent },
+    Key { path: "pool.health.panic_below", kind: Kind::Percent },
+    amount("pool.health.slow_start", Unit::Time, 100 * MS, H, Some("0")),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),
     Key { path: "pool.authentication", kind: Kind::Token },
     // As `limits.message`: no smaller than what is worth cutting, no larger than what any backend takes.
@@ -270,6 +288,7 @@ impl Kind {
             Kind::Label => "a word or a few".to_owned(),
             Kind::Pool => "the name of a pool".to_owned(),
             Kind::Share => "0.0001% to 100%".to_owned(),
+            Kind::Percent => "0% to 100%".to_owned(),
             Kind::Rate => "1/h to 10M/s".to_owned(),
             Kind::Text => "a text".to_owned(),
             Kind::Texts => "texts, one or a list".to_owned(),

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::file::{Node, Shape};
 use super::problem::{Findings, Mistake, Place};
 use super::section::{Section, empty, scalar};
-use super::{address, keys};
+use super::{address, health, keys};
 use crate::pool::found::Found;
 use crate::pool::{Policy, Settings, TripSettings};
 
@@ -139,7 +139,7 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         linger: section.time("linger", usual.linger, findings),
         in_flight_bytes_max: section.size("in_flight", usual.in_flight_bytes_max, findings),
         channels_max: section.size("channels", usual.channels_max, findings),
-        eject_after: section.count("eject_after", usual.eject_after, findings),
+        health: health::read(section, findings),
         connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),
         authentication: section.read("authentication", findings, token),
         message_bytes_max: section.size_or_off("message", usual.message_bytes_max, findings),

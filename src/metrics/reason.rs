@@ -83,6 +83,32 @@ reasons! {
 }
 
 reasons! {
+    /// Why a backend is out.
+    pub enum Fault {
+        /// No connection could be opened, or it broke.
+        Unreachable = "unreachable",
+        /// It answers checks, and the answer is no.
+        Unhealthy = "unhealthy",
+        /// Its answers were errors.
+        Failing = "failing",
+        /// An answer did not come in time.
+        Late = "late",
+        /// It owes answers and says nothing, for longer than is usual for it.
+        Suspect = "suspect",
+    }
+}
+
+reasons! {
+    /// What a health check said.
+    pub enum CheckOutcome {
+        /// The backend is well.
+        Passed = "passed",
+        /// It is not, or not there.
+        Failed = "failed",
+    }
+}
+
+reasons! {
     /// Why a call was ended because of what its agent said.
     pub enum BadInput {
         /// A message announces more bytes than the limit.
@@ -113,6 +139,8 @@ mod tests {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(Fault::ALL.iter().enumerate().all(|(at, fault)| fault.index() == at));
+        assert!(CheckOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }
 }

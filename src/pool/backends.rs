@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::Settings;
 use super::backend::Backend;
 use super::found::Found;
+use super::outlier::spared;
 
 /// What all workers share of one pool.
 pub struct Backends {
@@ -17,6 +18,8 @@ pub struct Backends {
     list: ArcSwap<Vec<Arc<Backend>>>,
     /// Held by whoever changes the list.
     changing: Mutex<()>,
+    /// Held by whoever reviews the judgements.
+    reviewing: Mutex<()>,
     next_number: AtomicU32,
     /// Counts changes: of the list, of the settings, and of who is up.
     changed: watch::Sender<u64>,
@@ -41,6 +44,7 @@ impl Backends {
             settings: ArcSwap::from_pointee(settings),
             list: ArcSwap::default(),
             changing: Mutex::default(),
+            reviewing: Mutex::default(),
             next_number: AtomicU32::new(0),
             changed: watch::Sender::new(0),
         });
@@ -83,7 +87,12 @@ impl Backends {
                 None => {
                     change.came.push(found.name.clone());
                     let number = self.next_number.fetch_add(1, Relaxed);
-                    Arc::new(Backend::new(found, number, &settings, self.changed.clone()))
+                    let backend = Arc::new(Backend::new(found, number, &settings, self.changed.clone()));
+                    // Those who are first have nobody to leave the work to.
+                    if !before.is_empty() {
+                        backend.start_slowly();
+                    }
+                    backend
                 }
             };
             now.push(backend);
@@ -102,8 +111,21 @@ impl Backends {
 
     /// The operator decided otherwise. Who the backends are is for [`Backends::found`] to say.
     pub fn reconfigure(&self, settings: Settings) {
-        self.settings.store(Arc::new(settings));
+        let settings = Arc::new(settings);
+        self.settings.store(Arc::clone(&settings));
+        self.all().iter().for_each(|backend| backend.reconfigure(&settings));
         self.tell();
+    }
+
+    /// Decides who of the judged is used all the same. Everybody who sees a change calls it; the last one to do so has seen
+    /// all of them.
+    pub fn review(&self) {
+        let _reviewing = self.reviewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, settings) = (self.all(), self.settings());
+        let standing: Vec<_> = all.iter().filter_map(|backend| Some((backend, backend.standing()?))).collect();
+        let standings: Vec<_> = standing.iter().map(|(_, standing)| *standing).collect();
+        let spared = spared(&standings, settings.health.eject_max, settings.health.panic_below);
+        standing.iter().zip(spared).for_each(|((backend, _), is_spared)| backend.spare(is_spared));
     }
 
     /// The backend of this name.

@@ -7,6 +7,7 @@ use crate::message::flow::Flow;
 use crate::message::parcel::Parcel;
 
 use super::balance::Candidates;
+use super::health::RAMP_TO;
 use super::{Member, Pool};
 
 /// What speaks against a backend, in bytes, as one worker sees it. No reply is needed to notice a slow one: its
@@ -37,6 +38,16 @@ pub(super) struct Usable<'a> {
     pub members: &'a [Rc<Member>],
     pub avoid: u64,
     pub flow: Flow,
+}
+
+/// What so much is for a backend that should have only its `ramp`, in thousandths.
+pub(super) fn per_part(load: u64, ramp: u32) -> u64 {
+    load.saturating_mul(RAMP_TO.into()) / u64::from(ramp.max(1))
+}
+
+/// The other way round.
+pub(super) fn part_of(load: u64, ramp: u32) -> u64 {
+    load.saturating_mul(ramp.into()) / u64::from(RAMP_TO)
 }
 
 // === impl Load ===
@@ -73,7 +84,8 @@ impl Candidates for Usable<'_> {
     fn load(&self, at: usize) -> u64 {
         let member = &self.members[at];
         let held_up = member.load.waiting.get() + member.blocked_bytes();
-        held_up as u64 * WAITING_WEIGHT + member.load.recent[self.flow.index()].get()
+        let load = held_up as u64 * WAITING_WEIGHT + member.load.recent[self.flow.index()].get();
+        per_part(load, member.backend().ramp())
     }
 
     fn name_hash(&self, at: usize) -> u64 {

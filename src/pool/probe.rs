@@ -1,23 +1,23 @@
-//! Brings a backend back: while it is out, one prober a backend tries it until it speaks HTTP/2 again.
+//! Asks one backend how it is whenever a check is due: those that are out until they are back, those that are up where the
+//! operator wants it.
 
 use std::sync::Arc;
 
-use crate::wire::client::Connection;
+use tokio::time::Instant;
 
 use super::Backends;
 use super::backend::Backend;
 
-/// Probes one backend for as long as its worker lives. A probe is a connection with its SETTINGS, so a process that
-/// is stopped (its kernel still accepts) or a port that speaks something else does not count as back.
+/// Checks one backend for as long as its worker has it.
 pub async fn run(backends: Arc<Backends>, backend: Arc<Backend>) {
     let endpoint = backend.endpoint().clone();
     loop {
-        backend.probe_due().await;
-        let deadline = backends.settings().connect_deadline;
-        let probe = Connection::open(&endpoint.host, endpoint.port, deadline, deadline).await;
-        if let Err(error) = &probe {
-            tracing::debug!(backend = backend.name(), %error, "probe failed");
+        backend.check_due().await;
+        let (settings, begun) = (backends.settings(), Instant::now());
+        let found = settings.health.check.ask(&endpoint, &settings).await.err();
+        if let Some(unfit) = &found {
+            tracing::debug!(backend = backend.name(), why = %unfit, "check failed");
         }
-        backend.probed(probe.is_ok());
+        backend.checked(found.map(|unfit| unfit.fault), begun);
     }
 }

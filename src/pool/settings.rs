@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::wire::grpc::AUTHENTICATION;
 
 use super::found::Found;
+use super::health::HealthSettings;
 
 /// What an operator decides about one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub struct Settings {
     pub message_bytes_max: Option<usize>,
     /// HTTP/2 connections one worker may open to one backend for one flow when the peer limits its streams.
     pub channels_max: usize,
-    /// Failed trips in a row after which a backend is ejected.
-    pub eject_after: u32,
+    /// How it is found out that a backend is well, and what follows if it is not.
+    pub health: HealthSettings,
     /// Time to open a connection, HTTP/2 handshake included.
     pub connect_deadline: Duration,
     /// The token its backends want, said instead of the callers' own.
@@ -85,7 +86,7 @@ impl Settings {
             in_flight_bytes_max: 64 << 20,
             message_bytes_max: None,
             channels_max: 8,
-            eject_after: 3,
+            health: HealthSettings::default(),
             connect_deadline: Duration::from_secs(3),
             authentication: None,
         }

@@ -3,6 +3,7 @@
 use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
+mod health;
 mod identity;
 mod methods;
 mod mistakes;
