@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::unit::show_size;
+use super::written::Written;
 use crate::listener::identity::Identity;
 use crate::pool::Policy;
 use crate::route::Routes;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub workers: usize,
     /// What is logged and how.
     pub log: Log,
+    /// What the operator wrote to get it.
+    pub written: Written,
 }
 
 /// What is logged and how.
