@@ -1,7 +1,8 @@
 //! The two questions of a health check: an HTTP/1.1 GET's status, and what `grpc.health.v1` answers.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -36,14 +37,22 @@ pub async fn get(stream: TcpStream, authority: &str, path: &str) -> io::Result<S
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(io::Error::other)?;
-    let answered = sender.send_request(request);
-    tokio::select! {
-        answer = answered => answer.map(|answer| answer.status()).map_err(io::Error::other),
-        ended = connection => {
-            let why = ended.err().map_or_else(|| "closed without an answer".to_owned(), |error| error.to_string());
-            Err(io::Error::other(why))
+    let (mut answered, mut connection) = (pin!(sender.send_request(request)), pin!(connection));
+    let mut ended = None;
+    // The answer may be there though the connection has ended behind it, so that is asked last.
+    poll_fn(|cx| {
+        if ended.is_none()
+            && let Poll::Ready(end) = connection.as_mut().poll(cx)
+        {
+            ended = Some(end.err().map_or_else(|| "closed without an answer".to_owned(), |error| error.to_string()));
         }
-    }
+        match (answered.as_mut().poll(cx), &ended) {
+            (Poll::Ready(answer), _) => Poll::Ready(answer.map(|answer| answer.status()).map_err(io::Error::other)),
+            (Poll::Pending, Some(why)) => Poll::Ready(Err(io::Error::other(why.clone()))),
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Asks `grpc.health.v1.Health/Check` for a service (`""`: the process as a whole). A peer that does not know the method

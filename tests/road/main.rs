@@ -13,6 +13,7 @@ mod delivered;
 mod drain;
 mod edges;
 mod ground;
+mod health;
 mod identity;
 mod kill;
 mod members;
