@@ -18,7 +18,7 @@ pub enum Check {
     /// that speaks something else does not.
     #[default]
     Connect,
-    /// `grpc.health.v1` says SERVING, or is not served.
+    /// `grpc.health.v1` says SERVING, or is not served, or not to us.
     Grpc {
         /// The service asked about; empty: the process as a whole.
         service: String,

@@ -55,8 +55,8 @@ pub async fn get(stream: TcpStream, authority: &str, path: &str) -> io::Result<S
     .await
 }
 
-/// Asks `grpc.health.v1.Health/Check` for a service (`""`: the process as a whole). A peer that does not know the method
-/// is alive. Has no deadline of its own. Cancel-safe.
+/// Asks `grpc.health.v1.Health/Check` for a service (`""`: the process as a whole). A peer that does not know the method,
+/// or will not tell us, is alive. Has no deadline of its own. Cancel-safe.
 ///
 /// # Errors
 /// Why it is not serving, in words: its answer, an error status, or a stream that broke.
@@ -82,7 +82,7 @@ pub async fn check(
     })
     .await?;
     match status.code {
-        Code::Unimplemented => Ok(()),
+        Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => Ok(()),
         Code::Ok => serving(&body),
         _ => Err(status.to_string()),
     }
