@@ -152,6 +152,8 @@ impl Attempt {
                 late: pool.settings().trip.answer_deadline,
             };
             let ended = Exchange::new(sent, answer, open, member.backend(), self.tone).run(patience).await;
+            // What a call brought is known at its end; from then on it counts as sent lately.
+            drop(pool.carry(&member, self.flow, sent.counts.bytes()));
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
                     if status.code == Code::Unimplemented {

@@ -42,6 +42,9 @@ pub(super) struct Usable<'a> {
 
 /// What so much is for a backend that should have only its `ramp`, in thousandths.
 pub(super) fn per_part(load: u64, ramp: u32) -> u64 {
+    if ramp >= RAMP_TO {
+        return load;
+    }
     load.saturating_mul(RAMP_TO.into()) / u64::from(ramp.max(1))
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Backends;
 use super::backend::Backend;
+use super::check::{Check, Unfit};
+use super::{Backends, Endpoint, Settings};
 
 /// Checks one backend for as long as its worker has it.
 pub async fn run(backends: Arc<Backends>, backend: Arc<Backend>) {
@@ -14,10 +15,20 @@ pub async fn run(backends: Arc<Backends>, backend: Arc<Backend>) {
     loop {
         backend.check_due().await;
         let (settings, begun) = (backends.settings(), Instant::now());
-        let found = settings.health.check.ask(&endpoint, &settings).await.err();
-        if let Some(unfit) = &found {
+        let found = ask(&endpoint, &settings, backend.is_out()).await;
+        if let Err(unfit) = &found {
             tracing::debug!(backend = backend.name(), why = %unfit, "check failed");
         }
-        backend.checked(found.map(|unfit| unfit.fault), begun);
+        backend.checked(found.err().map(|unfit| unfit.fault), begun);
     }
+}
+
+/// One that is out has to take messages again, too: a health page is served by other threads or another process, and the
+/// kernel of one that is frozen goes on accepting.
+async fn ask(endpoint: &Endpoint, settings: &Settings, is_out: bool) -> Result<(), Unfit> {
+    let check = &settings.health.check;
+    if is_out && matches!(check, Check::Tcp | Check::Http { .. }) {
+        Check::Connect.ask(endpoint, settings).await?;
+    }
+    check.ask(endpoint, settings).await
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use switchyard::config::Plan;
@@ -19,6 +20,7 @@ use crate::caller::Caller;
 use crate::contracts::say;
 use crate::ground::{Road, assert_once_each, collector, eventually, max_over_mean};
 use crate::process::{CollectorProcess, Scratch};
+use crate::records::batches::{SPANS, batch};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -156,6 +158,10 @@ fn a_port_that_is_closed_is_noticed_without_a_message_and_so_is_its_opening() {
     eventually_states(&road, &["up", "up"]);
     road.collectors[0].kill();
     eventually_states(&road, &["unreachable", "up"]);
+    let deaf = TcpListener::bind(road.collectors[0].address()).expect("its port is free");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(states(&road), ["unreachable", "up"], "what accepts and says nothing could be a frozen collector");
+    drop(deaf);
     road.collectors[0].restart().unwrap();
     eventually_states(&road, &["up", "up"]);
     road.end();
@@ -290,23 +296,55 @@ fn a_frozen_collector_is_out_within_two_seconds_and_the_others_answer_as_before(
     road.end();
 }
 
-#[test]
-fn a_backend_whose_connection_is_lost_under_a_relayed_call_is_unreachable() {
-    let backend = Backend::start(|mut call| async move {
+/// Reads everything and never answers.
+fn silent() -> Backend {
+    Backend::start(|mut call| async move {
         call.read().await;
         call.wait_for_reset().await;
-    });
-    let address = backend.address;
-    let road = Road::through(Vec::new(), &[address], |_| {});
+    })
+}
+
+/// Calls from another thread and waits for at most three seconds.
+fn call_for_three_seconds(road: &Road, path: &'static str, message: bytes::Bytes) -> JoinHandle<Code> {
     let agents = road.agents();
-    let caller = std::thread::spawn(move || {
+    std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let caller = Caller::connect(agents).await;
-            let relayed = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
-            caller.call(relayed, &[("grpc-timeout", "3S")], &[bytes::Bytes::new()]).await.code()
+            caller.call(path, &[("grpc-timeout", "3S")], &[message]).await.code()
         })
+    })
+}
+
+#[test]
+fn a_backend_that_is_silent_about_a_batch_or_a_query_is_suspect() {
+    let silent_one = silent();
+    let road = Road::through(Vec::new(), &[silent_one.address], |plan| {
+        // Long past the end of the calls, so that only silence can be what is noticed.
+        plan.pools[0].trip.answer_deadline = PATIENCE;
+        plan.pools[0].trip.hard_deadline = 2 * PATIENCE;
     });
+    let caller = call_for_three_seconds(&road, SPANS, batch("shop", 0..1, 1));
+    eventually_states(&road, &["suspect"]);
+    assert_ne!(caller.join().unwrap(), Code::Ok);
+    road.end_with_losses();
+    let road = Road::through(Vec::new(), &[silent_one.address], |plan| {
+        plan.pools[0].trip.answer_deadline = Duration::from_millis(500);
+    });
+    let relayed = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
+    let caller = call_for_three_seconds(&road, relayed, bytes::Bytes::new());
+    eventually_states(&road, &["suspect"]);
+    assert_ne!(caller.join().unwrap(), Code::Ok);
+    eventually_states(&road, &["late"]);
+    road.end_with_losses();
+}
+
+#[test]
+fn a_backend_whose_connection_is_lost_under_a_relayed_call_is_unreachable() {
+    let backend = silent();
+    let road = Road::through(Vec::new(), &[backend.address], |_| {});
+    let relayed = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
+    let caller = call_for_three_seconds(&road, relayed, bytes::Bytes::new());
     eventually("the call is there", PATIENCE, || !backend.seen().is_empty());
     assert_eq!(states(&road), ["up"]);
     drop(backend);

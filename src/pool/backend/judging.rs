@@ -41,6 +41,11 @@ impl Owed {
 // === impl Backend ===
 
 impl Backend {
+    /// Whether something speaks against it, used or not.
+    pub fn is_out(&self) -> bool {
+        self.state().health.fault().is_some()
+    }
+
     /// It joins others that are at work: its part grows from small to whole.
     pub fn start_slowly(&self) {
         self.update(Health::start_slowly);
@@ -206,9 +211,11 @@ impl Backend {
     fn tell(&self, before: &str, after: &str, is_up: bool, new_fault: Option<Fault>) {
         let backend = &self.name;
         match new_fault {
+            // It comes and goes with a method that takes its time; what comes of it is told.
             Some(Fault::Suspect) => {
-                tracing::info!(%backend, "backend owes answers and is silent: others get the new messages until it speaks");
+                tracing::debug!(%backend, "backend owes answers and is silent: others get the new messages until it speaks");
             }
+            None if before == Fault::Suspect.name() => tracing::debug!(%backend, after, "backend has answered"),
             Some(_) => tracing::warn!(%backend, before, fault = after, "backend is out: it gets no new messages"),
             None if is_up && after != "up" => {
                 tracing::info!(%backend, state = after, "backend gets messages though it is not well or not warm");

@@ -177,6 +177,21 @@ fn who_comes_back_starts_slowly_and_who_was_there_from_the_start_does_not() {
     assert_eq!(at_once.ramp(now), 1_000);
 }
 
+#[test]
+fn other_settings_hold_at_once() {
+    let (mut health, now) = health(|_| {});
+    assert_eq!(health.check_at(), None);
+    let asked = HealthSettings { interval: Some(10 * SECOND), fall: 1, ..HealthSettings::default() };
+    health.reconfigure(asked, now, 0.5);
+    assert_eq!(health.check_at(), Some(now + SECOND));
+    health.failed(now);
+    assert_eq!(health.fault(), Some(Fault::Failing));
+    health.reconfigure(HealthSettings::default(), now, 0.5);
+    assert!(health.check_at().is_some(), "one that is out is asked whatever the settings");
+    come_back(&mut health);
+    assert_eq!(health.check_at(), None);
+}
+
 /// What may happen to a backend.
 #[derive(Debug, Clone, Copy)]
 enum Event {
