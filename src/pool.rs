@@ -45,6 +45,7 @@ pub use check::Check;
 use door::{Door, LaneFigures};
 use load::Usable;
 pub use member::Member;
+pub use returns::{Outcome, Refusal};
 pub use settings::{Endpoint, Policy, Settings, TripSettings};
 use stay::Stay;
 
@@ -68,6 +69,8 @@ pub struct Pool {
     room: Notify,
     /// Bytes one backend may hold for this worker.
     held_bytes_max: Cell<usize>,
+    /// Messages, where the operator bounds them.
+    held_messages_max: Cell<Option<u64>>,
     draining: Cell<bool>,
 }
 
@@ -83,35 +86,8 @@ pub struct Share {
     pub workers: usize,
 }
 
-/// What became of messages that were entrusted to a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The backend answered for them.
-    Delivered,
-    /// It has provably not looked at them.
-    NotProcessed,
-    /// Nobody knows.
-    Unknown,
-    /// It answered with an error that may be the messages' own.
-    Refused(Refusal),
-}
-
-/// What an error status says of the messages it was given for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The backend does not serve the method: it has not looked at them.
-    Unserved,
-    /// The backend says that they are at fault (INVALID_ARGUMENT and the like).
-    TheirFault,
-    /// UNKNOWN, INTERNAL: any trouble of the backend, or one message its handler choked on.
-    Undecided,
-}
-
 /// How often the memory of what was entrusted lately shrinks.
 const COOLING: Duration = Duration::from_millis(100);
-
-/// Bytes a backend may be ahead of the least loaded one, every [`COOLING`].
-const AHEAD_MAX: u64 = 64 << 10;
 
 // === impl Pool ===
 
@@ -130,6 +106,7 @@ impl Pool {
             resting: RefCell::default(),
             room: Notify::new(),
             held_bytes_max: Cell::default(),
+            held_messages_max: Cell::default(),
             draining: Cell::new(false),
         });
         pool.follow();
@@ -146,7 +123,7 @@ impl Pool {
                 // The sender lives in the backends, which live as long as this.
                 _ = changed.changed() => self.follow(),
                 _ = cooling.tick() => {
-                    self.cool();
+                    load::cool(&self.members());
                     self.wake_resting();
                     self.departing.borrow_mut().retain(|member| !member.is_over());
                 }
@@ -163,6 +140,8 @@ impl Pool {
             self.settings.replace(Rc::new((*settings).clone()));
         }
         self.held_bytes_max.set(settings.in_flight_bytes_max / self.share.workers.max(1));
+        self.held_messages_max
+            .set(settings.in_flight_messages_max.map(|most| (most / self.share.workers.max(1)).max(1) as u64));
         let before = self.members();
         let known = |backend: &Arc<Backend>| before.iter().find(|member| Arc::ptr_eq(member.backend(), backend));
         let member = |backend: &Arc<Backend>| known(backend).cloned().unwrap_or_else(|| self.admit(backend));
@@ -227,27 +206,6 @@ impl Pool {
         self.room.notify_waiters();
     }
 
-    /// Lets what was sent lately count for less. Nobody may be far ahead of the least loaded: a backend that took a
-    /// backlog alone would be left alone for seconds, and one that is new would get everything.
-    fn cool(&self) {
-        let members = self.members();
-        for member in members.iter() {
-            member.load.cool();
-            member.backend().grow();
-        }
-        for flow in Flow::ALL {
-            let recent = |member: &Rc<Member>| member.load.recent[flow.index()].get();
-            // What one that still starts slowly was sent stands for more.
-            let measured = |member: &Rc<Member>| load::per_part(recent(member), member.backend().ramp());
-            let least = members.iter().filter(|member| member.backend().is_up()).map(measured).min();
-            let most = least.unwrap_or(0) + AHEAD_MAX;
-            for member in members.iter() {
-                let part = load::part_of(most, member.backend().ramp());
-                member.load.recent[flow.index()].set(recent(member).min(part));
-            }
-        }
-    }
-
     /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
     fn choose_for(&self, parcel: &Parcel) -> Option<Rc<Member>> {
         let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, parcel.refused_by(), parcel.messages());
@@ -302,6 +260,7 @@ impl Pool {
             && backend.is_up()
             && !load.starved.get()
             && load.held.get() < self.held_bytes_max.get()
+            && self.held_messages_max.get().is_none_or(|most| member.held_messages() < most)
     }
 
     /// Gives a parcel to a backend, as that can read it.

@@ -75,9 +75,11 @@ reasons! {
     pub enum RefusedReason {
         /// As many connections as allowed are open.
         Limit = "limit",
+        /// As many connections of its source as allowed are open.
+        Source = "source",
         /// TLS, preface or SETTINGS did not come in time or were not HTTP/2.
         Handshake = "handshake",
-        /// The process is out of file descriptors.
+        /// The process has no file descriptor left, or only those kept for backends and admin.
         Emfile = "emfile",
     }
 }
@@ -99,6 +101,16 @@ reasons! {
 }
 
 reasons! {
+    /// Why a connection was asked to go elsewhere.
+    pub enum RetiredReason {
+        /// It has reached `limits.connection_age`.
+        Age = "age",
+        /// It has had no call for `limits.idle_connection`.
+        Idle = "idle",
+    }
+}
+
+reasons! {
     /// What a health check said.
     pub enum CheckOutcome {
         /// The backend is well.
@@ -109,7 +121,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a call was ended because of what its agent said.
+    /// Why a call was turned away or ended: what its agent said, or what others take already.
     pub enum BadInput {
         /// A message announces more bytes than the limit.
         Oversize = "oversize",
@@ -127,6 +139,8 @@ reasons! {
         Malformed = "malformed",
         /// The call's token is wrong or missing.
         Authentication = "authentication",
+        /// As many calls as allowed are open on the listener.
+        Limit = "limit",
     }
 }
 
@@ -141,6 +155,7 @@ mod tests {
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(Fault::ALL.iter().enumerate().all(|(at, fault)| fault.index() == at));
         assert!(CheckOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
+        assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }
 }

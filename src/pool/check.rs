@@ -1,4 +1,4 @@
-//! One check of a backend: is it there, and does it say that it is well?
+//! One check of a backend: whether it is there, and whether it says that it is well.
 
 use std::fmt;
 

@@ -40,8 +40,31 @@ pub(super) struct Usable<'a> {
     pub flow: Flow,
 }
 
+/// Bytes a backend may be ahead of the least loaded one, each time [`cool`] runs.
+const AHEAD_MAX: u64 = 64 << 10;
+
+/// Lets what was sent lately count for less; to be called every tenth of a second. Nobody may be far ahead of the least
+/// loaded: a backend that took a backlog alone would be left alone for seconds, and one that is new would get everything.
+pub(super) fn cool(members: &[Rc<Member>]) {
+    for member in members {
+        member.load.cool();
+        member.backend().grow();
+    }
+    for flow in Flow::ALL {
+        let recent = |member: &Rc<Member>| member.load.recent[flow.index()].get();
+        // What one that still starts slowly was sent stands for more.
+        let measured = |member: &Rc<Member>| per_part(recent(member), member.backend().ramp());
+        let least = members.iter().filter(|member| member.backend().is_up()).map(measured).min();
+        let most = least.unwrap_or(0) + AHEAD_MAX;
+        for member in members {
+            let part = part_of(most, member.backend().ramp());
+            member.load.recent[flow.index()].set(recent(member).min(part));
+        }
+    }
+}
+
 /// What so much is for a backend that should have only its `ramp`, in thousandths.
-pub(super) fn per_part(load: u64, ramp: u32) -> u64 {
+fn per_part(load: u64, ramp: u32) -> u64 {
     if ramp >= RAMP_TO {
         return load;
     }
@@ -49,7 +72,7 @@ pub(super) fn per_part(load: u64, ramp: u32) -> u64 {
 }
 
 /// The other way round.
-pub(super) fn part_of(load: u64, ramp: u32) -> u64 {
+fn part_of(load: u64, ramp: u32) -> u64 {
     load.saturating_mul(ramp.into()) / u64::from(RAMP_TO)
 }
 
@@ -68,7 +91,7 @@ impl Load {
         self.waiting_messages.set(self.waiting_messages.get() - u64::from(parcel.messages()));
     }
 
-    pub(super) fn cool(&self) {
+    fn cool(&self) {
         self.recent.iter().for_each(|recent| recent.set(recent.get() - recent.get() / 10));
     }
 }

@@ -5,6 +5,7 @@ use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 mod health;
 mod identity;
+mod limits;
 mod methods;
 mod mistakes;
 mod never_a_panic;
@@ -12,6 +13,7 @@ mod pools;
 mod protos;
 mod routes;
 mod routes_wrong;
+mod satellite;
 mod sound;
 mod written;
 

@@ -5,6 +5,7 @@
 mod attribution;
 mod backend;
 mod bad_input;
+mod bounds;
 mod caller;
 mod callers;
 mod contracts;
@@ -16,6 +17,7 @@ mod ground;
 mod health;
 mod identity;
 mod kill;
+mod limits;
 mod members;
 mod misbehaving;
 mod own_methods;

@@ -73,7 +73,7 @@ impl<'a> Exchange<'a> {
         tone: Tone,
     ) -> Self {
         let OpenCall { outflow, answer, slot } = open;
-        let ear = request.counts.worker.closing.ear();
+        let ear = request.counts.closing.ear();
         Self {
             request,
             answering,
