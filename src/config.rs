@@ -16,6 +16,7 @@ mod contradiction;
 mod draft;
 mod fields;
 mod file;
+mod health;
 mod identity;
 pub mod keys;
 mod listen;

@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod reason;
 pub mod table;
 
-pub use reason::{BadInput, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
+pub use reason::{BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -45,8 +45,10 @@ pub struct Backend {
     pub connects: Counter,
     /// Connections that did not.
     pub connect_failures: Counter,
-    /// Times it was taken out of the choice.
-    pub ejections: Counter,
+    /// Times it was taken out of the choice, by [`Fault`].
+    ejections: [Counter; Fault::ALL.len()],
+    /// Health checks, by [`CheckOutcome`].
+    checks: [Counter; CheckOutcome::ALL.len()],
     /// Trips opened.
     pub trips: Counter,
     /// From the first message of a trip to its answer, in seconds.
@@ -218,12 +220,23 @@ impl Backend {
             up: table::BACKEND_UP.gauge(&labels),
             connects: table::BACKEND_CONNECTS.counter(&labels),
             connect_failures: table::BACKEND_CONNECT_FAILURES.counter(&labels),
-            ejections: table::BACKEND_EJECTIONS.counter(&labels),
+            ejections: Fault::ALL.map(|fault| table::BACKEND_EJECTIONS.counter(&[pool, backend, fault.name()])),
+            checks: CheckOutcome::ALL.map(|outcome| table::BACKEND_CHECKS.counter(&[pool, backend, outcome.name()])),
             trips: table::BACKEND_TRIPS.counter(&labels),
             trip_seconds: table::BACKEND_TRIP_SECONDS.histogram(&labels),
             pool: pool.to_owned(),
             backend: backend.to_owned(),
         }
+    }
+
+    /// Times it was taken out for this.
+    pub fn ejections(&self, fault: Fault) -> &Counter {
+        &self.ejections[fault.index()]
+    }
+
+    /// Health checks that ended so.
+    pub fn checks(&self, outcome: CheckOutcome) -> &Counter {
+        &self.checks[outcome.index()]
     }
 
     /// Trips this backend answered with the gRPC code named `code_name`. Looked up by name: once per trip at most.

@@ -8,6 +8,7 @@ pub mod backend;
 pub mod backends;
 pub mod balance;
 pub mod channel;
+pub mod check;
 mod choose;
 pub mod door;
 pub mod found;
@@ -17,6 +18,7 @@ pub mod ledger;
 pub mod load;
 pub mod member;
 pub mod open;
+pub mod outlier;
 pub mod probe;
 mod returns;
 mod settings;
@@ -42,8 +44,10 @@ pub use backends::Backends;
 use balance::affinity::{Memory, Moment};
 use balance::roster::Roster;
 use channel::Channel;
+pub use check::Check;
 use door::{Door, LaneFigures};
 pub use member::Member;
+pub use returns::{Outcome, Refusal};
 pub use settings::{Affinity, AffinityBy, Endpoint, Policy, Settings, TripSettings};
 use stay::Stay;
 
@@ -87,30 +91,6 @@ pub struct Share {
     pub number: usize,
     /// At least one.
     pub workers: usize,
-}
-
-/// What became of messages that were entrusted to a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The backend answered for them.
-    Delivered,
-    /// It has provably not looked at them.
-    NotProcessed,
-    /// Nobody knows.
-    Unknown,
-    /// It answered with an error that may be the messages' own.
-    Refused(Refusal),
-}
-
-/// What an error status says of the messages it was given for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The backend does not serve the method: it has not looked at them.
-    Unserved,
-    /// The backend says that they are at fault (INVALID_ARGUMENT and the like).
-    TheirFault,
-    /// UNKNOWN, INTERNAL: any trouble of the backend, or one message its handler choked on.
-    Undecided,
 }
 
 /// How often the memory of what was entrusted lately shrinks.
@@ -165,6 +145,7 @@ impl Pool {
 
     /// Takes over what was changed: settings, who is there, who gets nothing more.
     fn follow(&self) {
+        self.shared.review();
         let (settings, list) = (self.shared.settings(), self.shared.all());
         if **self.settings.borrow() != *settings {
             self.settings.replace(Rc::new((*settings).clone()));

@@ -62,6 +62,8 @@ pub enum Kind {
     AffinityBy,
     /// A share, with a percent sign.
     Share,
+    /// A part of a hundred, with a percent sign.
+    Percent,
     /// A rate, such as `5k/s`.
     Rate,
     /// Any text.
@@ -78,6 +80,8 @@ pub enum Kind {
 
 /// The words of `pool.balance`.
 pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "weighted", "hash", "pick_first"];
+/// The words of `pool.health.check`.
+pub(super) const CHECK: &[&str] = &["connect", "grpc", "tcp", "http"];
 /// The words of `reply`.
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
@@ -104,7 +108,7 @@ pub(super) const TRUTH: &[&str] = &["false", "true"];
 pub(super) const TRUTH_OR_NOT: &[&str] = &["true", "false"];
 
 /// Settings that had another name once, with the group they stand under.
-const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods")];
+const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods"), ("pool", "eject_after", "pool.health.fall")];
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
@@ -174,7 +178,21 @@ pub const KEYS: &[Key] = &[
     // As `limits.connection_age`.
     amount("pool.channel_age", Unit::Time, 10 * S, 30 * D, Some("off")),
     amount("pool.channels", Unit::Count, 1, 256, None),
-    amount("pool.eject_after", Unit::Count, 1, 1_000, None),
+    Key { path: "pool.health", kind: Kind::Group },
+    Key { path: "pool.health.check", kind: Kind::Words(CHECK) },
+    Key { path: "pool.health.service", kind: Kind::Text },
+    Key { path: "pool.health.path", kind: Kind::Text },
+    amount("pool.health.port", Unit::Count, 1, 65_535, None),
+    // More often than that a check tells more about the network than about the backend.
+    amount("pool.health.interval", Unit::Time, 100 * MS, H, Some("off")),
+    amount("pool.health.timeout", Unit::Time, 10 * MS, M, None),
+    amount("pool.health.rise", Unit::Count, 1, 1_000, None),
+    amount("pool.health.fall", Unit::Count, 1, 1_000, None),
+    amount("pool.health.ejection", Unit::Time, 10 * MS, H, None),
+    amount("pool.health.ejection_max", Unit::Time, 10 * MS, H, None),
+    Key { path: "pool.health.eject_max", kind: Kind::Percent },
+    Key { path: "pool.health.panic_below", kind: Kind::Percent },
+    amount("pool.health.slow_start", Unit::Time, 100 * MS, H, Some("0")),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),
     Key { path: "pool.authentication", kind: Kind::Token },
     Key { path: "pool.tls", kind: Kind::Tls },
@@ -341,6 +359,7 @@ impl Kind {
             Kind::Pool => "the name of a pool".to_owned(),
             Kind::AffinityBy => "peer, key, or metadata:NAME".to_owned(),
             Kind::Share => "0.0001% to 100%".to_owned(),
+            Kind::Percent => "0% to 100%".to_owned(),
             Kind::Rate => "1/h to 10M/s".to_owned(),
             Kind::Text => "a text".to_owned(),
             Kind::Texts => "texts, one or a list".to_owned(),

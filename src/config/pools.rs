@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::file::{Node, Shape};
 use super::problem::{Findings, Mistake, Place};
 use super::section::{Section, empty, scalar};
-use super::{address, balance, tls};
+use super::{address, balance, health, tls};
 use crate::pool::found::Found;
 use crate::pool::{Settings, TripSettings};
 
@@ -149,7 +149,7 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         in_flight_messages_max: section.size_or_off("in_flight_messages", usual.in_flight_messages_max, findings),
         channel_age_max: section.time_or_off("channel_age", usual.channel_age_max, findings),
         channels_max: section.size("channels", usual.channels_max, findings),
-        eject_after: section.count("eject_after", usual.eject_after, findings),
+        health: health::read(section, findings),
         connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),
         authentication: section.read("authentication", findings, token),
         tls: tls::of_pool(section, findings),

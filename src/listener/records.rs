@@ -204,7 +204,7 @@ impl Batch {
         let backend = member.backend();
         let mut attempt = Attempt::new(call, &piece.chunks);
         let patience = pool.settings().trip.answer_deadline;
-        let answering = attempt.answer(patience, || backend.late());
+        let answering = attempt.answer(patience, backend);
         let answered = match tokio::time::timeout_at(self.until, answering).await {
             Ok(answered) => answered,
             // It may be at work on the piece: saying it elsewhere would count it twice, and nobody waits any more.

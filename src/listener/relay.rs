@@ -152,9 +152,14 @@ impl Attempt {
                 Err(_) => return Ended::failed(self.tone.no_backend()),
             };
             self.member = Some(Rc::clone(&member));
-            let patience =
-                Patience { deadline: self.outbound.deadline, first_answer: self.terms.limits().relay_deadline };
-            let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
+            let patience = Patience {
+                deadline: self.outbound.deadline,
+                first_answer: self.terms.limits().relay_deadline,
+                late: pool.settings().trip.answer_deadline,
+            };
+            let ended = Exchange::new(sent, answer, open, member.backend(), self.tone).run(patience).await;
+            // What a call brought is known at its end; from then on it counts as sent lately.
+            drop(pool.carry(&member, self.flow, sent.counts.bytes()));
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
                     if status.code == Code::Unimplemented {
@@ -180,6 +185,8 @@ pub(super) struct Patience {
     pub deadline: Option<Instant>,
     /// Without one: how long a backend may take to begin its answer once the caller has half-closed.
     pub first_answer: Duration,
+    /// When a backend that has said nothing to anybody since then is doubted.
+    pub late: Duration,
 }
 
 impl Ended {

@@ -91,7 +91,7 @@ table! {
     AFFINITY_ENTRIES: Kind::Gauge, Count, "switchyard_affinity_entries", ["pool"],
         "Callers or keys that a pool with affinity remembers. If high beside pool.affinity.entries, suspect keys that are kept too short.";
     BACKEND_UP: Kind::Gauge, Count, "switchyard_backend_up", ["pool", "backend"],
-        "1 while the backend takes new messages, else 0. If 0, suspect the backend, its address or the network to it.";
+        "1 while the backend takes new messages, else 0. If 0, suspect what `state` in /snapshot and docs/health.md say of it.";
     BACKEND_MESSAGES: Kind::Counter, Count, "switchyard_backend_messages_total", ["pool", "backend"],
         "Messages the backend answered OK for. If high beside its neighbours, suspect hot keys (hash) or neighbours that are down.";
     BACKEND_BYTES: Kind::Counter, Bytes, "switchyard_backend_bytes_total", ["pool", "backend"],
@@ -114,8 +114,10 @@ table! {
         "Connections to the backend that came up. If high, suspect a backend or a middlebox that closes connections.";
     BACKEND_CONNECT_FAILURES: Kind::Counter, Count, "switchyard_backend_connect_failures_total", ["pool", "backend"],
         "Connections to the backend that failed. If high, suspect a wrong address or port, TLS settings or a backend that is down.";
-    BACKEND_EJECTIONS: Kind::Counter, Count, "switchyard_backend_ejections_total", ["pool", "backend"],
-        "Times the backend was taken out of the choice. If high, suspect a backend that is overloaded or restarts.";
+    BACKEND_EJECTIONS: Kind::Counter, Count, "switchyard_backend_ejections_total", ["pool", "backend", "reason"],
+        "Times the backend was taken out of the choice, by why. If high for suspect or late, suspect a backend that pauses or is overloaded; for unreachable, one that restarts.";
+    BACKEND_CHECKS: Kind::Counter, Count, "switchyard_backend_checks_total", ["pool", "backend", "outcome"],
+        "Health checks, by what they said. If high for failed, suspect a backend that is down or a check that asks for what it does not have.";
     BUDGET_BYTES: Kind::Gauge, Bytes, "switchyard_memory_budget_bytes", [],
         "Bytes of messages that may be in memory. If high beside the container's limit, suspect a kill for memory to come.";
     BUDGET_USED_BYTES: Kind::Gauge, Bytes, "switchyard_memory_budget_used_bytes", [],

@@ -9,7 +9,7 @@ use crate::message::flow::Flow;
 use crate::message::parcel::{Parcel, Tie};
 use crate::metrics;
 
-use super::balance::roster::{RAMP_WHOLE, Roster, Standing};
+use super::balance::roster::{Roster, Standing};
 use super::balance::{self, affinity};
 use super::load::Usable;
 use super::{Member, Policy, Pool};
@@ -79,13 +79,14 @@ impl Pool {
     /// Notes how the backends stand now: choices read no clock.
     pub(super) fn look_around(&self) {
         let (now, members, settings) = (Instant::now(), self.members(), self.settings());
+        members.iter().for_each(|member| member.backend().grow());
         let found: Vec<_> = members.iter().map(|member| member.backend().found()).collect();
         let standing = |(member, found)| Standing {
             found,
             name_hash: Member::backend(member).name_hash(),
             is_up: member.backend().is_up(),
             up_since: member.backend().up_since(),
-            ramp: RAMP_WHOLE,
+            ramp: member.backend().ramp(),
         };
         let standings: Vec<Standing<'_>> =
             members.iter().map(Rc::as_ref).zip(found.iter().map(Arc::as_ref)).map(standing).collect();

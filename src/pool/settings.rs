@@ -10,6 +10,7 @@ use crate::wire::grpc::AUTHENTICATION;
 use crate::wire::tls::ClientTls;
 
 use super::found::Found;
+use super::health::HealthSettings;
 
 /// What an operator decides about one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct Settings {
     pub channels_max: usize,
     /// Age at which a connection is replaced by another, give or take 10 %; `None`: never.
     pub channel_age_max: Option<Duration>,
-    /// Failed trips in a row after which a backend is ejected.
-    pub eject_after: u32,
+    /// How it is found out that a backend is well, and what follows if it is not.
+    pub health: HealthSettings,
     /// Time to open a connection, HTTP/2 handshake included.
     pub connect_deadline: Duration,
     /// The token its backends want, said instead of the callers' own.
@@ -158,7 +159,7 @@ impl Settings {
             in_flight_messages_max: None,
             channels_max: 8,
             channel_age_max: None,
-            eject_after: 3,
+            health: HealthSettings::default(),
             connect_deadline: Duration::from_secs(3),
             authentication: None,
             tls: None,

@@ -6,6 +6,7 @@ use switchyard::config::{Overrides, Plan, Problem, load_with};
 #[path = "../certificates/authority.rs"]
 mod authority;
 mod balance;
+mod health;
 mod identity;
 mod limits;
 mod methods;

@@ -16,6 +16,7 @@ mod delivered;
 mod drain;
 mod edges;
 mod ground;
+mod health;
 mod identity;
 mod kill;
 mod limits;
