@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod reason;
 pub mod table;
 
-pub use reason::{BadInput, LostReason, RefusedReason, RouteOutcome};
+pub use reason::{BadInput, LostReason, RefusedReason, RouteOutcome, Verb, VerbResult};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -124,6 +124,11 @@ pub fn conservation_violations() -> Counter {
 /// 1 while the config on disk is the one that runs, 0 after a reload that was refused.
 pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
+}
+
+/// Commands of operators, by what came of them.
+pub fn admin_verbs(verb: Verb, result: VerbResult) -> Counter {
+    table::ADMIN_VERBS.counter(&[verb.name(), result.name()])
 }
 
 fn start() -> PrometheusHandle {
@@ -291,6 +296,7 @@ mod tests {
         let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
+        admin_verbs(Verb::Reload, VerbResult::Done).increment(1);
     }
 
     #[test]

@@ -1,20 +1,38 @@
 //! The HTTP/1.1 server under the pages, bounded so that nobody can use it up.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use futures_util::future::{Either, select};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tower_service::Service as _;
 
-/// Connections served at once; more wait in the kernel's backlog. Prometheus, a probe or two and some browsers
-/// need ten.
-const CONNECTIONS_MAX: usize = 64;
+/// Who is at the other end of a connection; every request carries it.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Set while an answer is under way that lasts until something changes: it ends on its own, and a connection with
+    /// one is not too old for it.
+    pub watches: Arc<AtomicBool>,
+}
+
+/// Connections served at once by a port for operators; more wait in the kernel's backlog. Prometheus, a probe or two
+/// and some browsers need ten.
+pub(super) const CONNECTIONS_MAX: usize = 64;
 /// From accept, or from the end of the answer before, to the end of a request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// A connection older than this ends after the answer under way: a reader that takes its answer a byte at a time
@@ -24,11 +42,23 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// hyper's least; it holds the head of a request and chunks of the answer.
 const BUFFER_BYTES_MAX: usize = 16 << 10;
+/// Requests one connection may make in [`TURN`]; the next one waits for the next turn. The page asks for two a second.
+const REQUESTS_MAX: u32 = 50;
+const TURN: Duration = Duration::from_secs(1);
+/// A peer that acknowledges nothing, or whose window stays closed, for this long is gone: one that watches and does not
+/// read may not hold its place.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Pause after an accept that failed: out of file descriptors, trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers with `router` until `shutdown`; then closes the port and lets answers that have begun end.
-pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+/// Answers with `router`, on so many connections at once, until `shutdown`; then closes the port and lets answers that
+/// have begun end.
+pub(super) async fn serve(
+    listener: TcpListener,
+    connections_max: usize,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -36,8 +66,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            socket = accept(&listener), if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(connection(socket, router.clone(), stopping.clone()));
+            (socket, address) = accept(&listener), if connections.len() < connections_max => {
+                connections.spawn(connection(socket, address, router.clone(), stopping.clone()));
             }
         }
     }
@@ -47,10 +77,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
 }
 
 /// Waits for the next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return socket,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "an admin connection was not accepted");
                 sleep(ACCEPT_PAUSE).await;
@@ -59,17 +89,64 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, mut stopping: watch::Receiver<()>) {
+async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut stopping: watch::Receiver<()>) {
+    // What cannot be set is left to the deadlines.
+    let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(SILENCE_MAX));
+    let peer = Peer { address, watches: Arc::default() };
+    let pace = Pace::new();
+    let answer = |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        let (mut router, due) = (router.clone(), pace.next());
+        async move {
+            sleep_until(due).await;
+            router.call(request as Request<Incoming>).await
+        }
+    };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(BUFFER_BYTES_MAX);
-    let serving = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    let serving = http.serve_connection(TokioIo::new(socket), service_fn(answer));
     let serving = std::pin::pin!(serving);
     // The sender never sends: `changed` ends when it is dropped, or the age is reached.
     let ending = std::pin::pin!(timeout(AGE_MAX, stopping.changed()));
     // An error here is a peer that left or spoke no HTTP: of no interest to an operator.
     if let Either::Right((_, mut serving)) = select(serving, ending).await {
         serving.as_mut().graceful_shutdown();
-        let _ = timeout(LAST_ANSWER, serving).await;
+        while timeout(LAST_ANSWER, serving.as_mut()).await.is_err() {
+            let is_stopping = stopping.has_changed().is_err();
+            if is_stopping || !peer.watches.load(Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+/// How fast one connection is answered.
+struct Pace {
+    turn_began: Cell<Instant>,
+    requests: Cell<u32>,
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn new() -> Self {
+        Self { turn_began: Cell::new(Instant::now()), requests: Cell::new(0) }
+    }
+
+    /// When the next request is due to be answered.
+    fn next(&self) -> Instant {
+        let now = Instant::now();
+        if now >= self.turn_began.get() + TURN {
+            self.turn_began.set(now);
+            self.requests.set(0);
+        }
+        if self.requests.get() == REQUESTS_MAX {
+            // Requests come one after the other, so this one is answered before the next is looked at.
+            self.turn_began.set(self.turn_began.get() + TURN);
+            self.requests.set(0);
+        }
+        self.requests.set(self.requests.get() + 1);
+        now.max(self.turn_began.get())
     }
 }
 
@@ -83,7 +160,7 @@ mod tests {
     async fn start() -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Router::new(), std::future::pending()));
+        tokio::spawn(serve(listener, CONNECTIONS_MAX, Router::new(), std::future::pending()));
         address
     }
 
@@ -101,6 +178,15 @@ mod tests {
         let mut answer = String::new();
         timeout(HEAD_DEADLINE * 3, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
+
+    #[test]
+    fn a_connection_gets_its_requests_a_turn_and_no_more() {
+        let pace = Pace::new();
+        let first = pace.turn_began.get();
+        let due: Vec<Instant> = (0..REQUESTS_MAX * 2 + 1).map(|_| pace.next()).collect();
+        let in_turn = |turn: u32| due.iter().filter(|due| **due >= first + TURN * turn).count() as u32;
+        assert_eq!((in_turn(0), in_turn(1), in_turn(2)), (REQUESTS_MAX * 2 + 1, REQUESTS_MAX + 1, 1));
     }
 
     #[tokio::test]

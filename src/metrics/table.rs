@@ -122,6 +122,8 @@ table! {
         "Checks in which received was not delivered + held + lost. If high, suspect a defect of Switchyard, please report it.";
     CONFIG_LAST_RELOAD_SUCCESSFUL: Kind::Gauge, Count, "switchyard_config_last_reload_successful", [],
         "1 while the config on disk is the one that runs, else 0. If 0, suspect the problems that the log names.";
+    ADMIN_VERBS: Kind::Counter, Count, "switchyard_admin_verbs_total", ["verb", "result"],
+        "Commands of operators, by what came of them. If high for refused, suspect a wrong token or somebody who should not reach the port.";
     BUILD_INFO: Kind::Gauge, Count, "switchyard_build_info", ["version"],
         "Always 1; the version is the label. If high for two versions at once, suspect a rollout that is under way or stuck.";
 }
