@@ -82,8 +82,11 @@ fn all(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// Changes what is logged, to a level or levels by module.
+type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String>>;
+
 /// Logs to stderr as the plan says; text on a terminal, JSON elsewhere.
-fn start_logging(log: &Log) {
+fn start_logging(log: &Log) -> SetLogLevel {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let is_text = match log.format {
@@ -92,5 +95,20 @@ fn start_logging(log: &Log) {
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
     // Somebody may log already, in tests for one; then that stays.
-    let _ = if is_text { builder.try_init() } else { builder.json().try_init() };
+    if is_text {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        let _ = builder.try_init();
+        Box::new(move |level| handle.reload(filter_of(level)?).map_err(|error| error.to_string()))
+    } else {
+        let builder = builder.json().with_filter_reloading();
+        let handle = builder.reload_handle();
+        let _ = builder.try_init();
+        Box::new(move |level| handle.reload(filter_of(level)?).map_err(|error| error.to_string()))
+    }
+}
+
+fn filter_of(level: &str) -> Result<EnvFilter, String> {
+    config::check_level(level)?;
+    EnvFilter::try_new(level).map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod operator;
 mod report;
 mod thread;
 
@@ -8,13 +9,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::snapshot::Snapshot;
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Readiness, endpoints};
 use crate::config::Plan;
 use crate::listener::accept;
 use crate::listener::register::Register;
@@ -27,6 +29,9 @@ use crate::pool::backend::BackendFigures;
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 
+pub use operator::Request;
+
+use operator::Operator;
 use report::Reporter;
 use thread::{Parts, Thread};
 
@@ -39,7 +44,12 @@ pub struct Gateway {
     readiness: watch::Sender<Readiness>,
     addresses: Addresses,
     drain_deadline: Duration,
+    operator: Arc<Operator>,
     tasks: Vec<JoinHandle<()>>,
+    /// The ports of operators, which stay open to the end.
+    doors: Vec<JoinHandle<()>>,
+    /// Dropped at the end.
+    open: watch::Sender<()>,
 }
 
 /// Where a gateway listens; ports asked for as 0 are filled in.
@@ -51,6 +61,8 @@ pub struct Addresses {
     pub prometheus: Option<SocketAddr>,
     /// The admin port.
     pub admin: Option<SocketAddr>,
+    /// Where `/v1/endpoints` is.
+    pub endpoints: Option<SocketAddr>,
 }
 
 /// Why a gateway does not start.
@@ -77,6 +89,9 @@ pub struct Summary {
 
 /// How long agents may end their calls themselves once they were asked to leave; endless ones do not.
 const LEAVE_GRACE: Duration = Duration::from_millis(500);
+
+/// Requests of operators that wait to be carried out; more are refused.
+const REQUESTS_MAX: usize = 4;
 
 /// How often a drain looks whether it is done.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
@@ -120,29 +135,64 @@ impl Gateway {
         let reporter = Reporter::new(&parts, threads.clone());
         tasks.push(tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())));
         let taker = Arc::clone(&reporter);
+        let operator = Operator::new(&parts.pools);
+        let shared_token = |token: &Option<admin::Token>| Arc::new(ArcSwapOption::new(token.clone().map(Arc::new)));
         let state = admin::State {
             snapshot: Arc::new(move || {
                 let taker = Arc::clone(&taker);
                 Box::pin(async move { taker.snapshot().await })
             }),
-            ready,
+            ready: ready.clone(),
             prometheus,
+            obey: operator.obey(),
+            token: shared_token(&plan.admin_token),
         };
+        let (open, is_open) = watch::channel(());
+        let closed = || {
+            let mut is_open = is_open.clone();
+            // Nothing is ever sent: it ends when the sender is dropped.
+            async move { is_open.changed().await.unwrap_or_default() }
+        };
+        let mut doors = Vec::new();
         if let Some(listener) = bound.prometheus {
-            tasks.push(tokio::spawn(admin::serve_prometheus(listener, state.clone(), std::future::pending())));
+            doors.push(tokio::spawn(admin::serve_prometheus(listener, state.clone(), closed())));
         }
         if let Some(listener) = bound.admin {
-            tasks.push(tokio::spawn(admin::serve_admin(listener, state, std::future::pending())));
+            doors.push(tokio::spawn(admin::serve_admin(listener, state, closed())));
+        }
+        if let Some(listener) = bound.endpoints {
+            let (looker, token) = (Arc::clone(&reporter), shared_token(&plan.endpoints_token));
+            let look = Arc::new(move |pool: Option<&str>| looker.look(pool));
+            doors.push(tokio::spawn(endpoints::serve(listener, endpoints::State { look, ready, token }, closed())));
         }
         metrics::config_last_reload_successful().set(1.0);
         readiness.send_replace(Readiness::Ready);
         let (addresses, drain_deadline) = (bound.addresses, plan.drain_deadline);
-        Ok(Gateway { reporter, threads, services, leaving, readiness, addresses, drain_deadline, tasks })
+        Ok(Gateway {
+            reporter,
+            threads,
+            services,
+            leaving,
+            readiness,
+            addresses,
+            drain_deadline,
+            operator,
+            tasks,
+            doors,
+            open,
+        })
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Whoever runs it takes the requests that only it can carry out, and answers each. Until then they are refused.
+    pub fn take_requests(&self) -> mpsc::Receiver<Request> {
+        let (runner, requests) = mpsc::channel(REQUESTS_MAX);
+        self.operator.ask(runner);
+        requests
     }
 
     /// What is going on.
@@ -171,6 +221,11 @@ impl Gateway {
             tokio::time::sleep(DRAIN_TICK).await;
         }
         self.tasks.iter().for_each(JoinHandle::abort);
+        // What is being answered, perhaps the order to drain, is answered; that takes two seconds at most.
+        drop(self.open);
+        for door in self.doors {
+            let _ = door.await;
+        }
         let mut totals = Totals::default();
         for thread in &self.threads {
             totals = totals + thread.stop().await;
@@ -185,7 +240,7 @@ impl Addresses {
         for (listener, (_, address)) in plan.listeners.iter_mut().zip(&self.listeners) {
             listener.address = *address;
         }
-        (plan.prometheus, plan.admin) = (self.prometheus, self.admin);
+        (plan.prometheus, plan.admin, plan.endpoints) = (self.prometheus, self.admin, self.endpoints);
     }
 }
 
@@ -196,6 +251,7 @@ struct Bound {
     settings: Vec<crate::listener::Settings>,
     prometheus: Option<TcpListener>,
     admin: Option<TcpListener>,
+    endpoints: Option<TcpListener>,
     addresses: Addresses,
 }
 
@@ -211,17 +267,20 @@ impl Bound {
         }
         let prometheus = bind_one("prometheus", plan.prometheus).await?;
         let admin = bind_one("admin", plan.admin).await?;
+        let endpoints = bind_one("endpoints", plan.endpoints).await?;
         addresses.prometheus = prometheus.as_ref().and_then(|listener| listener.local_addr().ok());
         addresses.admin = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        Ok(Self { listeners, settings, prometheus, admin, addresses })
+        addresses.endpoints = endpoints.as_ref().and_then(|listener| listener.local_addr().ok());
+        Ok(Self { listeners, settings, prometheus, admin, endpoints, addresses })
     }
 }
 
 async fn bind_one(name: &str, address: Option<SocketAddr>) -> io::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
     let explain = |error: io::Error| {
-        let message =
-            format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
+        let message = format!(
+            "cannot listen on {address} for {name}: {error}; choose another as listen.{name}, or turn it `off`"
+        );
         io::Error::new(error.kind(), message)
     };
     TcpListener::bind(address).await.map(Some).map_err(explain)

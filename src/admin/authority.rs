@@ -5,12 +5,13 @@
 //! its `Origin` has to be our own page, and a form has to come with a header that no form can send.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use tokio::net::TcpListener;
 
 use super::query::Query;
 
@@ -101,8 +102,14 @@ impl fmt::Debug for Token {
 // === impl Authority ===
 
 impl Authority {
-    /// Of a port that is bound to this address; `setting` names where its token is set.
-    pub fn new(bound: IpAddr, token: SharedToken, setting: &'static str) -> Self {
+    /// Of this port; `setting` names where its token is set.
+    pub fn of(port: &TcpListener, token: SharedToken, setting: &'static str) -> Self {
+        // A port that does not know where it is bound may be bound anywhere.
+        let bound = port.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        Self::new(bound, token, setting)
+    }
+
+    fn new(bound: IpAddr, token: SharedToken, setting: &'static str) -> Self {
         Self { token, is_local: is_loopback(bound), setting }
     }
 
@@ -267,7 +274,13 @@ mod tests {
 
     fn post(uri: &str, headers: &[(&str, &str)]) -> Parts {
         let request = Request::post(uri).header("host", "127.0.0.1:9901");
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap().into_parts().0
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
     }
 
     fn judge(authority: &Authority, peer: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
@@ -329,7 +342,8 @@ mod tests {
         let local = authority("127.0.0.1", None);
         let say = |headers: &[(&str, &str)]| judge(&local, "127.0.0.1", headers);
         assert_eq!(say(&[("origin", "http://127.0.0.1:9901"), ("sec-fetch-site", "same-origin")]), Ok(()));
-        for foreign in ["http://evil.example", "null", "http://127.0.0.1:8080", "file://", "http://127.0.0.1:9901.evil"] {
+        for foreign in ["http://evil.example", "null", "http://127.0.0.1:8080", "file://", "http://127.0.0.1:9901.evil"]
+        {
             assert_eq!(say(&[("origin", foreign)]), Err(Refusal::ForeignPage), "{foreign}");
         }
         for site in ["cross-site", "same-site"] {
@@ -352,14 +366,17 @@ mod tests {
         for own in ["127.0.0.1", "127.0.0.1:9901", "localhost:9901", "LocalHost.", "[::1]:9901", "127.8.8.8"] {
             assert_eq!(by(own), (None, None), "{own}");
         }
-        for foreign in ["evil.example:9901", "localhost.evil.example", "10.0.0.1", "", "[::2]:9901", "127.0.0.1.nip.io"] {
+        for foreign in ["evil.example:9901", "localhost.evil.example", "10.0.0.1", "", "[::2]:9901", "127.0.0.1.nip.io"]
+        {
             assert_eq!(by(foreign), (Some(Refusal::ForeignHost), Some(Refusal::ForeignHost)), "{foreign}");
         }
         // The name in an absolute URL counts as well.
         let absolute = post("http://evil.example/reload", &[]);
         assert_eq!(local.admit(&absolute, "127.0.0.1:1".parse().unwrap()), Err(Refusal::ForeignHost));
         // Who brings the token is no page, whatever it calls us.
-        let request = Request::post("/reload").header("host", "switchyard.example").header("authorization", format!("Bearer {TOKEN}"));
+        let request = Request::post("/reload")
+            .header("host", "switchyard.example")
+            .header("authorization", format!("Bearer {TOKEN}"));
         let request = request.body(()).unwrap().into_parts().0;
         assert!(authority("127.0.0.1", Some(TOKEN)).admit(&request, "10.0.0.1:1".parse().unwrap()).is_ok());
     }

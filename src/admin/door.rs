@@ -1,13 +1,11 @@
 //! The HTTP/1.1 server under the pages, bounded so that nobody can use it up.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
 use futures_util::future::{Either, select};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -90,6 +88,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut stopping: watch::Receiver<()>) {
+    let stopped = stopping.clone();
     // What cannot be set is left to the deadlines.
     let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(SILENCE_MAX));
     let peer = Peer { address, watches: Arc::default() };
@@ -99,7 +98,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut 
         let (mut router, due) = (router.clone(), pace.next());
         async move {
             sleep_until(due).await;
-            router.call(request as Request<Incoming>).await
+            router.call(request).await
         }
     };
     let mut http = http1::Builder::new();
@@ -112,7 +111,7 @@ async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut 
     if let Either::Right((_, mut serving)) = select(serving, ending).await {
         serving.as_mut().graceful_shutdown();
         while timeout(LAST_ANSWER, serving.as_mut()).await.is_err() {
-            let is_stopping = stopping.has_changed().is_err();
+            let is_stopping = stopped.has_changed().is_err();
             if is_stopping || !peer.watches.load(Relaxed) {
                 return;
             }
@@ -121,32 +120,33 @@ async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut 
 }
 
 /// How fast one connection is answered.
-struct Pace {
-    turn_began: Cell<Instant>,
-    requests: Cell<u32>,
+struct Pace(Mutex<Turn>);
+
+struct Turn {
+    began: Instant,
+    requests: u32,
 }
 
 // === impl Pace ===
 
 impl Pace {
     fn new() -> Self {
-        Self { turn_began: Cell::new(Instant::now()), requests: Cell::new(0) }
+        Self(Mutex::new(Turn { began: Instant::now(), requests: 0 }))
     }
 
     /// When the next request is due to be answered.
     fn next(&self) -> Instant {
+        let mut turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if now >= self.turn_began.get() + TURN {
-            self.turn_began.set(now);
-            self.requests.set(0);
+        if now >= turn.began + TURN {
+            *turn = Turn { began: now, requests: 0 };
         }
-        if self.requests.get() == REQUESTS_MAX {
-            // Requests come one after the other, so this one is answered before the next is looked at.
-            self.turn_began.set(self.turn_began.get() + TURN);
-            self.requests.set(0);
+        if turn.requests == REQUESTS_MAX {
+            // Requests come one after the other: the next is not looked at before this one is answered.
+            *turn = Turn { began: turn.began + TURN, requests: 0 };
         }
-        self.requests.set(self.requests.get() + 1);
-        now.max(self.turn_began.get())
+        turn.requests += 1;
+        now.max(turn.began)
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_connection_gets_its_requests_a_turn_and_no_more() {
         let pace = Pace::new();
-        let first = pace.turn_began.get();
+        let first = pace.0.lock().unwrap().began;
         let due: Vec<Instant> = (0..REQUESTS_MAX * 2 + 1).map(|_| pace.next()).collect();
         let in_turn = |turn: u32| due.iter().filter(|due| **due >= first + TURN * turn).count() as u32;
         assert_eq!((in_turn(0), in_turn(1), in_turn(2)), (REQUESTS_MAX * 2 + 1, REQUESTS_MAX + 1, 1));

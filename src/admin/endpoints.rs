@@ -4,7 +4,7 @@
 //! replica; without one the least loaded backend comes first. Only those that take new messages are told.
 
 use std::cmp::Reverse;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::extract::{Request, State as Extract};
@@ -16,7 +16,6 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use twox_hash::XxHash3_64;
 
 use crate::pool::balance;
 use crate::route::key;
@@ -136,14 +135,9 @@ struct Shared {
 }
 
 /// Serves `/v1/endpoints` on `listener` until `shutdown`. Nobody is answered, whatever the path, who may not read.
-///
-/// # Errors
-/// When the listener does not know its own address.
-pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
-    let authority = Authority::new(listener.local_addr()?.ip(), Arc::clone(&state.token), "endpoints.token");
-    let router = router(state, Guard::new(authority));
-    door::serve(listener, CONNECTIONS_MAX, router, shutdown).await;
-    Ok(())
+pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) {
+    let authority = Authority::of(&listener, Arc::clone(&state.token), "endpoints.token");
+    door::serve(listener, CONNECTIONS_MAX, router(state, Guard::new(authority)), shutdown).await;
 }
 
 fn router(state: State, guard: Arc<Guard>) -> Router {
@@ -279,7 +273,7 @@ impl Answer {
 }
 
 fn fingerprint<'a>(pool: &str, total: usize, backends: impl Iterator<Item = &'a Endpoint>) -> u64 {
-    let mut hash = XxHash3_64::default();
+    let mut hash = DefaultHasher::new();
     (pool, total).hash(&mut hash);
     for backend in backends {
         let Endpoint { name, endpoint, server_name, weight, priority, zone, state, load: _ } = backend;

@@ -135,7 +135,9 @@ pub(super) async fn guard_everything(Extract(guard): Extract<Arc<Guard>>, reques
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Response {
     let mend = match verb_of(uri.path()) {
         Verb::Other => "only GET is answered here\n".to_owned(),
-        Verb::LogLevel => format!("{method} changes nothing\n  mend: PUT the level: curl -X PUT -d debug ADDRESS{uri}\n"),
+        Verb::LogLevel => {
+            format!("{method} changes nothing\n  mend: PUT the level: curl -X PUT -d debug ADDRESS{uri}\n")
+        }
         _ => format!("{method} changes nothing\n  mend: use POST: curl -X POST ADDRESS{uri}\n"),
     };
     text(StatusCode::METHOD_NOT_ALLOWED, mend)
@@ -178,7 +180,9 @@ fn level(uri: &Uri, body: &str) -> Result<String, String> {
     let query = Query::read(uri.query())?;
     match (query.text("level")?, body.trim()) {
         (Some(level), "") => Ok(level.to_owned()),
-        (None, "") => Err("there is no level; write one into the body, as `debug` or `info,switchyard=debug`".to_owned()),
+        (None, "") => {
+            Err("there is no level; write one into the body, as `debug` or `info,switchyard=debug`".to_owned())
+        }
         (None, level) => Ok(level.to_owned()),
         (Some(_), _) => Err("there are two levels, in the query and in the body; write one of them".to_owned()),
     }
@@ -228,8 +232,9 @@ fn peer_of(request: &Request) -> SocketAddr {
     request.extensions().get::<Peer>().map_or(nobody, |peer| peer.address)
 }
 
+/// As a log has it: on one line, and nothing in it that moves a terminal's cursor.
 fn one_line(text: &str) -> String {
-    text.trim_end().replace('\n', "; ")
+    text.trim_end().replace('\n', "; ").replace(char::is_control, "·")
 }
 
 fn ended(mut text: String) -> String {
@@ -252,7 +257,9 @@ impl Guard {
         }
         let answer = text(refusal.status(), self.authority.explain(refusal));
         match refusal.status() {
-            StatusCode::UNAUTHORIZED => ([(header::WWW_AUTHENTICATE, "Bearer realm=\"switchyard\"")], answer).into_response(),
+            StatusCode::UNAUTHORIZED => {
+                ([(header::WWW_AUTHENTICATE, "Bearer realm=\"switchyard\"")], answer).into_response()
+            }
             _ => answer,
         }
     }

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::SetLogLevel;
+use crate::admin::Fault;
 use crate::config::{Overrides, Plan};
-use crate::gateway::{Gateway, Summary};
+use crate::gateway::{Gateway, Request, Summary};
 
 /// Runs the gateway: agents' streams in, each message out to the backend that should have it.
 ///
@@ -29,7 +31,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    super::start_logging(&plan.log);
+    let set_log_level = super::start_logging(&plan.log);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -37,10 +39,10 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    runtime.block_on(serve(plan))
+    runtime.block_on(serve(plan, set_log_level))
 }
 
-async fn serve(plan: Plan) -> ExitCode {
+async fn serve(plan: Plan, set_log_level: SetLogLevel) -> ExitCode {
     let mut asked = plan.clone();
     let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     let (mut term, mut interrupt) = match signals {
@@ -60,9 +62,28 @@ async fn serve(plan: Plan) -> ExitCode {
     // With the ports the kernel gave, where 0 was asked for.
     gateway.addresses().fill_in(&mut asked);
     asked.describe().iter().for_each(|line| eprintln!("{line}"));
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut requests = gateway.take_requests();
+    loop {
+        let request = tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            // The gateway lives, and with it the sender.
+            Some(request) = requests.recv() => request,
+        };
+        match request {
+            Request::Drain(answer) => {
+                let _ = answer.send(Ok("draining; the process ends when nothing is held any more\n".to_owned()));
+                break;
+            }
+            Request::LogLevel(level, answer) => {
+                let set = set_log_level(&level).map(|()| format!("logging {level}\n"));
+                let _ = answer.send(set.map_err(Fault::Wrong));
+            }
+            Request::Reload(answer) => {
+                let fault = "the config is read at the start only: restart to run another one";
+                let _ = answer.send(Err(Fault::Impossible(fault.to_owned())));
+            }
+        }
     }
     eprintln!("draining; a second signal ends at once");
     let summary = tokio::select! {

@@ -12,7 +12,7 @@ use super::pools::{PoolDraft, PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
-use super::{address, identity, keys, methods, protos, routes};
+use super::{address, identity, keys, methods, operators, protos, routes};
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
@@ -21,7 +21,7 @@ use crate::route::{Method, Routes, catalogue};
 
 /// What is known before the flags have been looked at.
 pub(super) struct Draft<'a> {
-    pub listen: [Listen; 5],
+    pub listen: [Listen; 6],
     pub pools: PoolsDraft,
     pub reply: Reply,
     limits: Limits,
@@ -31,6 +31,7 @@ pub(super) struct Draft<'a> {
     routes: Vec<RouteDraft<'a>>,
     schema: Schema,
     identity: Identity,
+    tokens: operators::Tokens,
     drain_deadline: Duration,
     workers: usize,
     log: Log,
@@ -46,6 +47,8 @@ pub(super) struct Listen {
 
 const MEMORY_BYTES: usize = 256 << 20;
 const CONNECTIONS_PER_LISTENER: usize = 10_000;
+/// The only port that is closed unless it is asked for.
+const ENDPOINTS: &str = "endpoints";
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Reads the whole file.
@@ -64,6 +67,7 @@ pub(super) fn read<'a>(tree: &'a Node, findings: &mut Findings<'_>) -> Draft<'a>
         routes: routes::read(&root, findings),
         schema,
         identity: identity::read(&root, findings),
+        tokens: operators::read(&root, findings),
         drain_deadline: root.time("drain_deadline", DRAIN_DEADLINE, findings),
         workers: root.size("workers", 0, findings),
         log: log(&root.section("log", findings), findings),
@@ -73,7 +77,7 @@ pub(super) fn read<'a>(tree: &'a Node, findings: &mut Findings<'_>) -> Draft<'a>
 impl Draft<'_> {
     /// The plan, and where the operator wrote about its pools; `sound` has yet to look at both.
     pub fn into_plan(self, findings: &mut Findings<'_>) -> (Plan, Vec<PoolPaths>) {
-        let [agents, access_logs, metrics, prometheus, admin] = self.listen;
+        let [agents, access_logs, metrics, prometheus, admin, endpoints] = self.listen;
         let served = [(agents, None), (access_logs, Some(Flow::AccessLogs)), (metrics, Some(Flow::Metrics))];
         let settings = |(listen, only): (Listen, Option<Flow>)| {
             let connections_max = self.connections_per_listener;
@@ -96,6 +100,9 @@ impl Draft<'_> {
             memory_bytes: self.memory_bytes,
             prometheus: prometheus.address,
             admin: admin.address,
+            admin_token: self.tokens.admin,
+            endpoints: endpoints.address,
+            endpoints_token: self.tokens.endpoints,
             drain_deadline: self.drain_deadline,
             workers: match self.workers {
                 0 => thread::available_parallelism().map_or(1, usize::from),
@@ -112,14 +119,14 @@ pub(super) fn reply(word: usize) -> Reply {
     [Reply::Received, Reply::Delivered][word]
 }
 
-fn listen(section: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 5] {
+fn listen(section: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 6] {
     const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let defaults = [("agents", ANY, 11_800), ("access_logs", ANY, 11_802), ("metrics", ANY, 11_803)];
-    let own = [("prometheus", ANY, 1_234), ("admin", HERE, 9_901)];
+    let own = [("prometheus", ANY, 1_234), ("admin", HERE, 9_901), (ENDPOINTS, ANY, 9_903)];
     let [agents, access_logs, metrics] = defaults;
-    let [prometheus, admin] = own;
-    [agents, access_logs, metrics, prometheus, admin].map(|(name, usual, port)| {
+    let [prometheus, admin, endpoints] = own;
+    [agents, access_logs, metrics, prometheus, admin, endpoints].map(|(name, usual, port)| {
         let parse = |text: &str| match address::listen(text, usual)? {
             // The flags allow it, for tests: who writes a file wants to know the port.
             Some(address) if address.port() == 0 => {
@@ -127,7 +134,8 @@ fn listen(section: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 5] {
             }
             address => Ok(address),
         };
-        let default = Some(SocketAddr::new(usual, port));
+        // It tells who the backends are, and is opened for those who ask for it.
+        let default = (name != ENDPOINTS).then_some(SocketAddr::new(usual, port));
         Listen { name, usual, address: section.read(name, findings, parse).unwrap_or(default) }
     })
 }
@@ -156,7 +164,7 @@ fn log(section: &Section<'_>, findings: &mut Findings<'_>) -> Log {
 }
 
 /// Reads a level, or levels by module as `info,switchyard=debug`.
-fn level(text: &str) -> Result<String, Mistake> {
+pub(super) fn level(text: &str) -> Result<String, Mistake> {
     const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace", "off"];
     for part in text.split(',') {
         let (module, level) = part.split_once('=').unwrap_or(("", part));

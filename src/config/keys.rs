@@ -38,6 +38,8 @@ pub enum Kind {
     Metadata,
     /// Files, beside the config unless said otherwise.
     Files,
+    /// A file, beside the config unless said otherwise.
+    File,
     /// Rules on content.
     Routes,
     /// Methods or globs, one or a list.
@@ -111,6 +113,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "listen.metrics", kind: Kind::Address },
     Key { path: "listen.prometheus", kind: Kind::Address },
     Key { path: "listen.admin", kind: Kind::Address },
+    Key { path: "listen.endpoints", kind: Kind::Address },
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
@@ -154,6 +157,12 @@ pub const KEYS: &[Key] = &[
     Key { path: "identity.tokens", kind: Kind::Tokens },
     Key { path: "identity.missing_token", kind: Kind::Words(MISSING_TOKEN) },
     Key { path: "identity.separate_by", kind: Kind::Metadata },
+    Key { path: "admin", kind: Kind::Group },
+    Key { path: "admin.token", kind: Kind::Token },
+    Key { path: "admin.token_file", kind: Kind::File },
+    Key { path: "endpoints", kind: Kind::Group },
+    Key { path: "endpoints.token", kind: Kind::Token },
+    Key { path: "endpoints.token_file", kind: Kind::File },
     Key { path: "routes", kind: Kind::Routes },
     Key { path: "routes.name", kind: Kind::Label },
     Key { path: "routes.method", kind: Kind::Globs },
@@ -262,6 +271,7 @@ impl Kind {
             Kind::Tokens => "tokens, one or a list".to_owned(),
             Kind::Metadata => "names of metadata, one or a list".to_owned(),
             Kind::Files => "files, one or a list".to_owned(),
+            Kind::File => "a file".to_owned(),
             Kind::Routes => "a list of routes".to_owned(),
             Kind::Globs => "methods or globs, one or a list".to_owned(),
             Kind::SomeOf(words) => format!("{}; one or a list", words.join(", ")),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::unit::show_size;
+use crate::admin::Token;
 use crate::listener::identity::Identity;
 use crate::pool::Policy;
 use crate::route::Routes;
@@ -34,6 +35,12 @@ pub struct Plan {
     pub prometheus: Option<SocketAddr>,
     /// Where the admin page is, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// What opens the admin port's verbs to others than this machine.
+    pub admin_token: Option<Token>,
+    /// Where `/v1/endpoints` is, if anywhere.
+    pub endpoints: Option<SocketAddr>,
+    /// What opens it to others than this machine.
+    pub endpoints_token: Option<Token>,
     /// How long a stop may take.
     pub drain_deadline: Duration,
     /// Worker threads; at least one.
@@ -89,6 +96,7 @@ impl Plan {
             .collect();
         lines.extend(self.prometheus.map(|address| port("prometheus", address, "/metrics /ready /live")));
         lines.extend(self.admin.map(|address| port("admin", address, "/snapshot /ready /live")));
+        lines.extend(self.endpoints.map(|address| port("endpoints", address, "/v1/endpoints")));
         lines.extend(self.pools.iter().enumerate().map(|(at, pool)| describe_pool(at, pool)));
         lines.push(format!(
             "{:<12} {} for messages of up to {}, {}",

@@ -7,6 +7,7 @@ use super::plan::Plan;
 use super::pools::PoolPaths;
 use super::problem::{Findings, Mistake};
 use super::unit::{show_size, show_time};
+use crate::admin::Token;
 use crate::pool::{self, Policy};
 
 /// Messages of the largest size the budget must hold at once: one arriving, one cut apart, one waiting, one in flight.
@@ -15,6 +16,7 @@ const MESSAGES_IN_MEMORY_MIN: usize = 4;
 /// Looks at everything together; `paths` says where the operator wrote about each pool.
 pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
+    operators(plan, findings);
     for (pool, paths) in plan.pools.iter().zip(paths) {
         let at = At { plan, pool, paths };
         at.backends(findings);
@@ -32,7 +34,7 @@ struct At<'a> {
 }
 
 fn listeners(plan: &Plan, findings: &mut Findings<'_>) {
-    let own = [("prometheus", plan.prometheus), ("admin", plan.admin)];
+    let own = [("prometheus", plan.prometheus), ("admin", plan.admin), ("endpoints", plan.endpoints)];
     let served = plan.listeners.iter().map(|listener| (listener.name, Some(listener.address)));
     let open: Vec<(String, SocketAddr)> =
         served.chain(own).filter_map(|(name, address)| Some((format!("listen.{name}"), address?))).collect();
@@ -63,6 +65,40 @@ fn listeners(plan: &Plan, findings: &mut Findings<'_>) {
             format!("raise limits.connections to {per_listener}, or lower this"),
         );
         findings.warn_of(paths[0], mistake);
+    }
+}
+
+/// Whether the ports of operators let in whom they should.
+fn operators(plan: &Plan, findings: &mut Findings<'_>) {
+    let open = |address: Option<SocketAddr>, token: &Option<Token>| {
+        address.is_some_and(|address| !address.ip().is_loopback()) && token.is_none()
+    };
+    if open(plan.admin, &plan.admin_token) && findings.fine(&["admin", "admin.token", "admin.token_file"]) {
+        let mistake = Mistake::new(
+            "others can reach this port and there is no token: they can read /snapshot, and every command is refused",
+            "set `admin.token` or `admin.token_file`, or listen on 127.0.0.1",
+        );
+        findings.warn_of("listen.admin", mistake);
+    }
+    if open(plan.endpoints, &plan.endpoints_token)
+        && findings.fine(&["endpoints", "endpoints.token", "endpoints.token_file"])
+    {
+        let mistake = Mistake::new(
+            "others can reach this port and there is no token: nobody would be answered",
+            "set `endpoints.token` or `endpoints.token_file`, or listen on 127.0.0.1",
+        );
+        findings.error_in("listen.endpoints", mistake);
+    }
+    let ports = [
+        (["admin.token", "admin.token_file"], plan.admin, &plan.admin_token, "listen.admin"),
+        (["endpoints.token", "endpoints.token_file"], plan.endpoints, &plan.endpoints_token, "listen.endpoints"),
+    ];
+    for (paths, address, token, port) in ports {
+        let written = paths.into_iter().find(|path| findings.origin(path).1.is_some());
+        if let (Some(path), None, Some(_)) = (written, address, token) {
+            let mistake = Mistake::new(format!("{port} is off: the token opens nothing"), format!("set {port}"));
+            findings.warn_of(path, mistake);
+        }
     }
 }
 

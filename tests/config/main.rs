@@ -7,6 +7,7 @@ mod identity;
 mod methods;
 mod mistakes;
 mod never_a_panic;
+mod operators;
 mod pools;
 mod protos;
 mod routes;
