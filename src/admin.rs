@@ -101,12 +101,12 @@ pub async fn serve_admin(listener: TcpListener, state: State, shutdown: impl Fut
     let pages = pages.route_layer(from_fn_with_state(Arc::clone(&guard), verbs::guard_reading));
     let router = finish(common().merge(pages).merge(verbs::routes()), ADMIN_PATHS, state);
     let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(from_fn_with_state(guard, verbs::guard));
-    door::serve(listener, door::CONNECTIONS_MAX, router, shutdown).await;
+    door::serve(listener, door::FOR_OPERATORS, router, shutdown).await;
 }
 
 /// Serves metrics and probes only, for a port that more than the operator can reach.
 pub async fn serve_prometheus(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) {
-    door::serve(listener, door::CONNECTIONS_MAX, finish(common(), PROMETHEUS_PATHS, state), shutdown).await;
+    door::serve(listener, door::FOR_OPERATORS, finish(common(), PROMETHEUS_PATHS, state), shutdown).await;
 }
 
 fn common() -> Router<State> {

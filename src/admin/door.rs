@@ -28,16 +28,23 @@ pub(super) struct Peer {
     pub watches: Arc<AtomicBool>,
 }
 
-/// Connections served at once by a port for operators; more wait in the kernel's backlog. Prometheus, a probe or two
-/// and some browsers need ten.
-pub(super) const CONNECTIONS_MAX: usize = 64;
+/// What one port gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Connections served at once; more wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// A connection older than this ends after the answer under way: a reader that takes its answer a byte at a time
+    /// holds one of the places for this and `last_answer`, no longer.
+    pub age_max: Duration,
+    /// How long an answer that has begun may still take when a connection is to end.
+    pub last_answer: Duration,
+}
+
+/// Prometheus, a probe or two and some browsers need ten connections.
+pub(super) const FOR_OPERATORS: Bounds =
+    Bounds { connections_max: 64, age_max: Duration::from_secs(60), last_answer: Duration::from_secs(2) };
 /// From accept, or from the end of the answer before, to the end of a request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// A connection older than this ends after the answer under way: a reader that takes its answer a byte at a time
-/// holds one of [`CONNECTIONS_MAX`] places for this and [`LAST_ANSWER`], no longer.
-const AGE_MAX: Duration = Duration::from_secs(60);
-/// How long an answer that has begun may still take when a connection is to end.
-const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// hyper's least; it holds the head of a request and chunks of the answer.
 const BUFFER_BYTES_MAX: usize = 16 << 10;
 /// Requests one connection may make in [`TURN`]; the next one waits for the next turn. The page asks for two a second.
@@ -49,14 +56,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Pause after an accept that failed: out of file descriptors, trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers with `router`, on so many connections at once, until `shutdown`; then closes the port and lets answers that
-/// have begun end.
-pub(super) async fn serve(
-    listener: TcpListener,
-    connections_max: usize,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-) {
+/// Answers with `router` until `shutdown`; then closes the port and lets answers that have begun end.
+pub(super) async fn serve(listener: TcpListener, bounds: Bounds, router: Router, shutdown: impl Future<Output = ()>) {
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -64,8 +65,8 @@ pub(super) async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            (socket, address) = accept(&listener), if connections.len() < connections_max => {
-                connections.spawn(connection(socket, address, router.clone(), stopping.clone()));
+            (socket, address) = accept(&listener), if connections.len() < bounds.connections_max => {
+                connections.spawn(connection(socket, address, bounds, router.clone(), stopping.clone()));
             }
         }
     }
@@ -87,7 +88,13 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut stopping: watch::Receiver<()>) {
+async fn connection(
+    socket: TcpStream,
+    address: SocketAddr,
+    bounds: Bounds,
+    router: Router,
+    mut stopping: watch::Receiver<()>,
+) {
     let stopped = stopping.clone();
     // What cannot be set is left to the deadlines.
     let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(SILENCE_MAX));
@@ -106,11 +113,11 @@ async fn connection(socket: TcpStream, address: SocketAddr, router: Router, mut 
     let serving = http.serve_connection(TokioIo::new(socket), service_fn(answer));
     let serving = std::pin::pin!(serving);
     // The sender never sends: `changed` ends when it is dropped, or the age is reached.
-    let ending = std::pin::pin!(timeout(AGE_MAX, stopping.changed()));
+    let ending = std::pin::pin!(timeout(bounds.age_max, stopping.changed()));
     // An error here is a peer that left or spoke no HTTP: of no interest to an operator.
     if let Either::Right((_, mut serving)) = select(serving, ending).await {
         serving.as_mut().graceful_shutdown();
-        while timeout(LAST_ANSWER, serving.as_mut()).await.is_err() {
+        while timeout(bounds.last_answer, serving.as_mut()).await.is_err() {
             let is_stopping = stopped.has_changed().is_err();
             if is_stopping || !peer.watches.load(Relaxed) {
                 return;
@@ -152,6 +159,9 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
+    use axum::body::Body;
+    use axum::http::Uri;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -160,7 +170,7 @@ mod tests {
     async fn start() -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, CONNECTIONS_MAX, Router::new(), std::future::pending()));
+        tokio::spawn(serve(listener, FOR_OPERATORS, Router::new(), std::future::pending()));
         address
     }
 
@@ -168,7 +178,7 @@ mod tests {
     async fn silent_connections_make_room_for_a_request() {
         let address = start().await;
         let mut silent = Vec::new();
-        for _ in 0..CONNECTIONS_MAX + 6 {
+        for _ in 0..FOR_OPERATORS.connections_max + 6 {
             let mut socket = TcpStream::connect(address).await.unwrap();
             socket.write_all(b"GET / HT").await.unwrap();
             silent.push(socket);
@@ -178,6 +188,42 @@ mod tests {
         let mut answer = String::new();
         timeout(HEAD_DEADLINE * 3, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_watches_outlives_its_connections_age_and_not_the_end_of_the_watch() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (watch_over, watching) = watch::channel(false);
+        // Answers for ever, as who watches is answered, or as who does not read to the end would like to be.
+        let answer = move |peer: Extension<Peer>, path: Uri| async move {
+            let body = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
+            if path.path() == "/watch" {
+                peer.watches.store(true, Relaxed);
+                tokio::spawn(async move {
+                    let mut watching = watching;
+                    watching.changed().await.unwrap();
+                    peer.watches.store(false, Relaxed);
+                });
+            }
+            body
+        };
+        let brief = Duration::from_millis(50);
+        let bounds = Bounds { age_max: brief, last_answer: brief, ..FOR_OPERATORS };
+        tokio::spawn(serve(listener, bounds, Router::new().fallback(answer), std::future::pending()));
+        let ask = async |path: &str| {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: here\r\n\r\n").as_bytes()).await.unwrap();
+            socket
+        };
+        let (mut watcher, mut other) = (ask("/watch").await, ask("/slow").await);
+        let mut answer = Vec::new();
+        timeout(HEAD_DEADLINE, other.read_to_end(&mut answer)).await.expect("it is too old").unwrap_or_default();
+        answer.clear();
+        timeout(brief * 8, watcher.read_to_end(&mut answer)).await.expect_err("it goes on");
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+        watch_over.send(true).unwrap();
+        timeout(HEAD_DEADLINE, watcher.read_to_end(&mut answer)).await.expect("it is over").unwrap_or_default();
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub struct Answer {
 }
 
 /// Connections served at once. Each may watch.
-const CONNECTIONS_MAX: usize = 256;
+const BOUNDS: door::Bounds = door::Bounds { connections_max: 256, ..door::FOR_OPERATORS };
 /// Answers under way that last: fewer than connections, so that there is always one to ask by.
 const WATCHERS_MAX: usize = 192;
 /// Backends in one answer.
@@ -137,7 +137,7 @@ struct Shared {
 /// Serves `/v1/endpoints` on `listener` until `shutdown`. Nobody is answered, whatever the path, who may not read.
 pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) {
     let authority = Authority::of(&listener, Arc::clone(&state.token), "endpoints.token");
-    door::serve(listener, CONNECTIONS_MAX, router(state, Guard::new(authority)), shutdown).await;
+    door::serve(listener, BOUNDS, router(state, Guard::new(authority)), shutdown).await;
 }
 
 fn router(state: State, guard: Arc<Guard>) -> Router {
@@ -182,7 +182,8 @@ fn look(state: &State, uri: &Uri) -> Result<(Asked, View), Response> {
 }
 
 fn respond(answer: &Answer, headers: &HeaderMap) -> Response {
-    let tag = format!("W/\"{:x}-{:x}\"", answer.epoch, answer.fingerprint());
+    // Not the epoch, which also counts what is undone again and starts anew with the process.
+    let tag = format!("W/\"{:x}\"", answer.fingerprint());
     let is_known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin_verbs;
 mod attribution;
 mod backend;
 mod bad_input;
@@ -12,7 +13,9 @@ mod contracts;
 mod delivered;
 mod drain;
 mod edges;
+mod endpoints;
 mod ground;
+mod http;
 mod identity;
 mod kill;
 mod misbehaving;
