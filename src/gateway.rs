@@ -1,39 +1,42 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
 mod operator;
+mod ports;
 mod report;
 mod thread;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::snapshot::Snapshot;
 use crate::admin::{self, Readiness, endpoints};
 use crate::config::Plan;
-use crate::listener::accept;
 use crate::listener::register::Register;
+use crate::listener::terms::Decided;
 use crate::listener::worker::Shared;
+use crate::listener::{self, LISTENERS};
 use crate::message::budget::Budget;
 use crate::message::receipt::Totals;
 use crate::metrics;
-use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
+use crate::pool::{Backends, Settings};
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 
 pub use operator::Request;
 
 use operator::Operator;
+use ports::Ports;
 use report::Reporter;
-use thread::{Parts, Thread};
+use thread::{Orders, Parts, Thread};
 
 /// A running gateway.
 pub struct Gateway {
@@ -42,14 +45,21 @@ pub struct Gateway {
     services: Services,
     leaving: watch::Sender<bool>,
     readiness: watch::Sender<Readiness>,
-    addresses: Addresses,
-    drain_deadline: Duration,
+    linger: Arc<AtomicU64>,
+    addresses: ArcSwap<Addresses>,
+    /// What it runs by; held by whoever changes it.
+    running: Mutex<Running>,
     operator: Arc<Operator>,
     tasks: Vec<JoinHandle<()>>,
-    /// The ports of operators, which stay open to the end.
-    doors: Vec<JoinHandle<()>>,
-    /// Dropped at the end.
-    open: watch::Sender<()>,
+}
+
+/// What a gateway runs by.
+struct Running {
+    plan: Plan,
+    orders: Orders,
+    ports: Ports,
+    /// For the connections of all listeners.
+    places: Arc<Semaphore>,
 }
 
 /// Where a gateway listens; ports asked for as 0 are filled in.
@@ -104,39 +114,28 @@ impl Gateway {
     /// When a port cannot be had; nothing is left running then.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let prometheus = metrics::install();
-        let bound = Bound::bind(&plan).await?;
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let shared = Shared {
-            listeners: bound.settings.clone(),
-            limits: plan.limits.clone(),
-            reply: plan.reply,
-            routes: Arc::clone(&plan.routes),
-            identity: Arc::new(plan.identity.clone()),
             budget: Budget::new(plan.memory_bytes),
-            register: Register::new(plan.listeners.len()),
+            register: Register::new(LISTENERS.len()),
             services: services.clone(),
             leaving: is_leaving.clone(),
         };
-        let pools = plan.pools.iter().cloned().map(Backends::new).collect();
-        let parts = Parts { shared, pools, workers: plan.workers.max(1) };
+        let orders = Orders {
+            decided: Arc::new(decided(&plan, plan.listeners.clone())),
+            pools: plan.pools.iter().cloned().map(Backends::new).collect(),
+        };
+        let linger = Arc::new(AtomicU64::new(linger_of(&plan)));
+        let parts = Parts { shared, orders, workers: plan.workers.max(1), linger: Arc::clone(&linger) };
         let threads: Vec<Arc<Thread>> = (0..parts.workers)
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        let everywhere = Arc::new(Semaphore::new(plan.limits.connections_max));
-        let mut tasks = Vec::new();
-        for (port, (listener, settings)) in bound.listeners.into_iter().zip(bound.settings).enumerate() {
-            let workers = threads.clone();
-            let hand_over = move |arrival| thread::least_busy(&workers).serve(arrival);
-            let (everywhere, leaving) = (Arc::clone(&everywhere), is_leaving.clone());
-            tasks.push(tokio::spawn(accept::run(listener, port, settings, everywhere, leaving, hand_over)));
-        }
         let reporter = Reporter::new(&parts, threads.clone());
-        tasks.push(tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())));
-        let taker = Arc::clone(&reporter);
-        let operator = Operator::new(&parts.pools);
-        let shared_token = |token: &Option<admin::Token>| Arc::new(ArcSwapOption::new(token.clone().map(Arc::new)));
+        let tasks = vec![tokio::spawn(Arc::clone(&reporter).run(prometheus.clone()))];
+        let (taker, looker, knower) = (Arc::clone(&reporter), Arc::clone(&reporter), Arc::clone(&reporter));
+        let operator = Operator::new(move || knower.orders().pools.clone());
         let state = admin::State {
             snapshot: Arc::new(move || {
                 let taker = Arc::clone(&taker);
@@ -145,47 +144,77 @@ impl Gateway {
             ready: ready.clone(),
             prometheus,
             obey: operator.obey(),
-            token: shared_token(&plan.admin_token),
+            token: admin::SharedToken::default(),
         };
-        let (open, is_open) = watch::channel(());
-        let closed = || {
-            let mut is_open = is_open.clone();
-            // Nothing is ever sent: it ends when the sender is dropped.
-            async move { is_open.changed().await.unwrap_or_default() }
-        };
-        let mut doors = Vec::new();
-        if let Some(listener) = bound.prometheus {
-            doors.push(tokio::spawn(admin::serve_prometheus(listener, state.clone(), closed())));
-        }
-        if let Some(listener) = bound.admin {
-            doors.push(tokio::spawn(admin::serve_admin(listener, state, closed())));
-        }
-        if let Some(listener) = bound.endpoints {
-            let (looker, token) = (Arc::clone(&reporter), shared_token(&plan.endpoints_token));
-            let look = Arc::new(move |pool: Option<&str>| looker.look(pool));
-            doors.push(tokio::spawn(endpoints::serve(listener, endpoints::State { look, ready, token }, closed())));
+        let look = Arc::new(move |pool: Option<&str>| looker.look(pool));
+        let endpoints = endpoints::State { look, ready, token: admin::SharedToken::default() };
+        let ports = Ports::new(threads.clone(), is_leaving, state, endpoints);
+        let addresses = ArcSwap::default();
+        let places = Arc::new(Semaphore::new(plan.limits.connections_max));
+        let running = Mutex::new(Running { plan: plan.clone(), orders: parts.orders, ports, places });
+        let gateway =
+            Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, operator, tasks };
+        if let Err(error) = gateway.reload(plan).await {
+            gateway.drain().await;
+            return Err(error);
         }
         metrics::config_last_reload_successful().set(1.0);
-        readiness.send_replace(Readiness::Ready);
-        let (addresses, drain_deadline) = (bound.addresses, plan.drain_deadline);
-        Ok(Gateway {
-            reporter,
-            threads,
-            services,
-            leaving,
-            readiness,
-            addresses,
-            drain_deadline,
-            operator,
-            tasks,
-            doors,
-            open,
-        })
+        gateway.readiness.send_replace(Readiness::Ready);
+        Ok(gateway)
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+    /// Runs by another plan from now on and touches only what is different: no call ends unless its method's contract
+    /// is another, no connection ends, and a pool of the same name keeps its channels. The number of workers and the
+    /// budget stay as they were. One reload at a time; others wait.
+    ///
+    /// # Errors
+    /// When a port cannot be had; everything stays as it was then.
+    pub async fn reload(&self, plan: Plan) -> Result<(), StartError> {
+        let mut running = self.running.lock().await;
+        let prepared = running.ports.prepare(&plan)?;
+        let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
+        let backends = |settings: &Settings| match known(&settings.name) {
+            Some(pool) => {
+                let named_before = pool.settings().backends.clone();
+                if *pool.settings() != *settings {
+                    pool.reconfigure(settings.clone());
+                }
+                if named_before != settings.backends {
+                    pool.found(settings.backends.clone());
+                }
+                Arc::clone(pool)
+            }
+            None => Backends::new(settings.clone()),
+        };
+        let pools = plan.pools.iter().map(backends).collect();
+        let orders = Orders { decided: Arc::new(decided(&plan, prepared.listeners())), pools };
+        self.linger.store(linger_of(&plan), Relaxed);
+        self.reporter.adopt(orders.clone());
+        for thread in &self.threads {
+            thread.adopt(orders.clone()).await;
+        }
+        if plan.limits.connections_max != running.plan.limits.connections_max {
+            // Connections that are open count for the old places only.
+            running.places = Arc::new(Semaphore::new(plan.limits.connections_max));
+        }
+        let places = Arc::clone(&running.places);
+        running.ports.admit(&plan);
+        running.ports.open(prepared, &places)?;
+        self.addresses.store(Arc::new(running.ports.addresses()));
+        (running.plan, running.orders) = (plan, orders);
+        // Nothing is new about it, but who watches pools looks again.
+        self.readiness.send_modify(|_| {});
+        Ok(())
+    }
+
+    /// Where it listens; ports asked for as 0 are filled in.
+    pub fn addresses(&self) -> Arc<Addresses> {
+        self.addresses.load_full()
+    }
+
+    /// Its pools, in the order of the plan.
+    pub fn pools(&self) -> Vec<Arc<Backends>> {
+        self.reporter.orders().pools.clone()
     }
 
     /// Whoever runs it takes the requests that only it can carry out, and answers each. Until then they are refused.
@@ -204,7 +233,7 @@ impl Gateway {
     /// and gives up what is unanswered when the drain deadline has passed.
     pub async fn drain(self) -> Summary {
         let since = Instant::now();
-        let until = since + self.drain_deadline;
+        let until = since + self.running.lock().await.plan.drain_deadline;
         self.readiness.send_replace(Readiness::Draining("the gateway is shutting down".to_owned()));
         self.services.set_serving(false);
         self.leaving.send_replace(true);
@@ -221,11 +250,8 @@ impl Gateway {
             tokio::time::sleep(DRAIN_TICK).await;
         }
         self.tasks.iter().for_each(JoinHandle::abort);
-        // What is being answered, perhaps the order to drain, is answered; that takes two seconds at most.
-        drop(self.open);
-        for door in self.doors {
-            let _ = door.await;
-        }
+        // What is being answered, perhaps the order to drain, is answered.
+        self.running.lock().await.ports.close().await;
         let mut totals = Totals::default();
         for thread in &self.threads {
             totals = totals + thread.stop().await;
@@ -244,44 +270,18 @@ impl Addresses {
     }
 }
 
-/// The ports of a plan, bound.
-struct Bound {
-    listeners: Vec<TcpListener>,
-    /// With the addresses the kernel gave.
-    settings: Vec<crate::listener::Settings>,
-    prometheus: Option<TcpListener>,
-    admin: Option<TcpListener>,
-    endpoints: Option<TcpListener>,
-    addresses: Addresses,
-}
-
-impl Bound {
-    async fn bind(plan: &Plan) -> io::Result<Self> {
-        let (mut listeners, mut settings, mut addresses) = (Vec::new(), Vec::new(), Addresses::default());
-        for asked in &plan.listeners {
-            let listener = accept::bind(asked)?;
-            let address = listener.local_addr()?;
-            addresses.listeners.push((asked.name, address));
-            settings.push(crate::listener::Settings { address, ..asked.clone() });
-            listeners.push(listener);
-        }
-        let prometheus = bind_one("prometheus", plan.prometheus).await?;
-        let admin = bind_one("admin", plan.admin).await?;
-        let endpoints = bind_one("endpoints", plan.endpoints).await?;
-        addresses.prometheus = prometheus.as_ref().and_then(|listener| listener.local_addr().ok());
-        addresses.admin = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        addresses.endpoints = endpoints.as_ref().and_then(|listener| listener.local_addr().ok());
-        Ok(Self { listeners, settings, prometheus, admin, endpoints, addresses })
+fn decided(plan: &Plan, listeners: Vec<listener::Settings>) -> Decided {
+    Decided {
+        listeners,
+        limits: plan.limits.clone(),
+        reply: plan.reply,
+        identity: plan.identity.clone(),
+        routes: Arc::clone(&plan.routes),
     }
 }
 
-async fn bind_one(name: &str, address: Option<SocketAddr>) -> io::Result<Option<TcpListener>> {
-    let Some(address) = address else { return Ok(None) };
-    let explain = |error: io::Error| {
-        let message = format!(
-            "cannot listen on {address} for {name}: {error}; choose another as listen.{name}, or turn it `off`"
-        );
-        io::Error::new(error.kind(), message)
-    };
-    TcpListener::bind(address).await.map(Some).map_err(explain)
+/// In nanoseconds.
+fn linger_of(plan: &Plan) -> u64 {
+    let linger = plan.pools.iter().map(|pool| pool.linger).min().unwrap_or_default();
+    u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -131,6 +131,11 @@ pub fn admin_verbs(verb: Verb, result: VerbResult) -> Counter {
     table::ADMIN_VERBS.counter(&[verb.name(), result.name()])
 }
 
+/// When the config that runs was read, in seconds since 1970.
+pub fn config_last_reload_success_timestamp() -> Gauge {
+    table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.gauge(&[])
+}
+
 fn start() -> PrometheusHandle {
     let mut builder = PrometheusBuilder::new();
     for metric in table::ALL {
@@ -297,6 +302,7 @@ mod tests {
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
         admin_verbs(Verb::Reload, VerbResult::Done).increment(1);
+        let _ = config_last_reload_success_timestamp();
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub type Look = Arc<dyn Fn(Option<&str>) -> Result<View, Vec<String>> + Send + S
 pub struct State {
     /// Looks at a pool; never waits.
     pub look: Look,
-    /// Written by the gateway: who watches is let go when it drains.
+    /// Written by the gateway, when it has been given another plan, too: who watches is let go when it drains.
     pub ready: watch::Receiver<Readiness>,
     /// What opens the port to others than this machine.
     pub token: SharedToken,

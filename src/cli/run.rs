@@ -3,21 +3,25 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::SetLogLevel;
 use crate::admin::Fault;
-use crate::config::{Overrides, Plan};
+use crate::config::{self, Overrides, Plan};
 use crate::gateway::{Gateway, Request, Summary};
+
+use super::reread::Reloader;
 
 /// Runs the gateway: agents' streams in, each message out to the backend that should have it.
 ///
-/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it.
+/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it; SIGHUP reads the config again.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Config file (YAML); see `switchyard check`.
     #[arg(short = 'c', long = "config", value_name = "FILE", env = "SWITCHYARD_CONFIG")]
     config: Option<PathBuf>,
+    /// Reload the config when the file changes; SIGHUP does it any time.
+    #[arg(long, requires = "config")]
+    watch: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -31,7 +35,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let set_log_level = super::start_logging(&plan.log);
+    super::start_logging(&plan.log);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -39,14 +43,15 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    runtime.block_on(serve(plan, set_log_level))
+    runtime.block_on(serve(args, plan))
 }
 
-async fn serve(plan: Plan, set_log_level: SetLogLevel) -> ExitCode {
+async fn serve(args: Args, plan: Plan) -> ExitCode {
     let mut asked = plan.clone();
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut term, mut interrupt) = match signals {
-        Ok(signals) => signals,
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let signals: Result<Vec<Signal>, _> = kinds.into_iter().map(signal).collect();
+    let [mut term, mut interrupt, mut hang_up] = match signals.map(<[Signal; 3]>::try_from) {
+        Ok(signals) => signals.unwrap_or_else(|_| unreachable!("as many as kinds")),
         Err(error) => {
             eprintln!("switchyard: cannot listen for signals: {error}");
             return ExitCode::from(2);
@@ -62,27 +67,33 @@ async fn serve(plan: Plan, set_log_level: SetLogLevel) -> ExitCode {
     // With the ports the kernel gave, where 0 was asked for.
     gateway.addresses().fill_in(&mut asked);
     asked.describe().iter().for_each(|line| eprintln!("{line}"));
+    let watched = args.config.clone().filter(|_| args.watch);
+    let mut reloader = Reloader::new(|| self::plan(&args), asked, watched);
     let mut requests = gateway.take_requests();
     loop {
-        let request = tokio::select! {
+        // Somebody waits to be told of the reload, where an operator asked for it.
+        let asker = tokio::select! {
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            // The gateway lives, and with it the sender.
-            Some(request) = requests.recv() => request,
+            _ = hang_up.recv() => None,
+            () = reloader.changed() => None,
+            Some(request) = requests.recv() => match request {
+                Request::Reload(answer) => Some(answer),
+                Request::LogLevel(level, answer) => {
+                    let set = config::check_level(&level).and_then(|()| super::set_log_level(&level));
+                    let _ = answer.send(set.map(|()| format!("logging {level}\n")).map_err(Fault::Wrong));
+                    continue;
+                }
+                Request::Drain(answer) => {
+                    let _ = answer.send(Ok("draining; the process ends when nothing is held any more\n".to_owned()));
+                    break;
+                }
+            },
         };
-        match request {
-            Request::Drain(answer) => {
-                let _ = answer.send(Ok("draining; the process ends when nothing is held any more\n".to_owned()));
-                break;
-            }
-            Request::LogLevel(level, answer) => {
-                let set = set_log_level(&level).map(|()| format!("logging {level}\n"));
-                let _ = answer.send(set.map_err(Fault::Wrong));
-            }
-            Request::Reload(answer) => {
-                let fault = "the config is read at the start only: restart to run another one";
-                let _ = answer.send(Err(Fault::Impossible(fault.to_owned())));
-            }
+        let outcome = reloader.reload(&gateway).await;
+        eprint!("{}", outcome.as_ref().unwrap_or_else(|problems| problems));
+        if let Some(answer) = asker {
+            let _ = answer.send(outcome.map_err(Fault::Wrong));
         }
     }
     eprintln!("draining; a second signal ends at once");

@@ -23,7 +23,8 @@ pub enum Request {
 
 /// Carries out commands.
 pub struct Operator {
-    pools: Vec<Arc<Backends>>,
+    /// The pools there are now.
+    pools: Box<dyn Fn() -> Vec<Arc<Backends>> + Send + Sync>,
     /// Whoever runs the gateway, once it listens.
     runner: OnceLock<mpsc::Sender<Request>>,
 }
@@ -34,8 +35,8 @@ const NAMES_SHOWN: usize = 20;
 // === impl Operator ===
 
 impl Operator {
-    pub fn new(pools: &[Arc<Backends>]) -> Arc<Self> {
-        Arc::new(Self { pools: pools.to_vec(), runner: OnceLock::new() })
+    pub fn new(pools: impl Fn() -> Vec<Arc<Backends>> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { pools: Box::new(pools), runner: OnceLock::new() })
     }
 
     /// From now on what only it can do is asked of this runner; the first one stays.
@@ -90,9 +91,9 @@ impl Operator {
     }
 
     /// The one backend that is meant.
-    fn find(&self, target: &Target) -> Result<(&Arc<Backends>, Arc<Backend>), Fault> {
-        let pools: Vec<(String, &Arc<Backends>)> =
-            self.pools.iter().map(|pool| (pool.settings().name.clone(), pool)).collect();
+    fn find(&self, target: &Target) -> Result<(Arc<Backends>, Arc<Backend>), Fault> {
+        let pools: Vec<(String, Arc<Backends>)> =
+            (self.pools)().into_iter().map(|pool| (pool.settings().name.clone(), pool)).collect();
         if let Some(asked) = target.pool.as_ref().filter(|asked| !pools.iter().any(|(name, _)| name == *asked)) {
             return Err(unknown("pool", asked, pools.iter().map(|(name, _)| name.clone()).collect()));
         }
@@ -100,10 +101,10 @@ impl Operator {
             pools.into_iter().filter(|(name, _)| target.pool.as_ref().is_none_or(|asked| asked == name)).collect();
         let mut found: Vec<_> = pools
             .iter()
-            .filter_map(|(name, pool)| pool.find(&target.backend).map(|backend| (name.as_str(), *pool, backend)))
+            .filter_map(|(name, pool)| pool.find(&target.backend).map(|backend| (name.as_str(), pool, backend)))
             .collect();
         match (found.pop(), found.is_empty()) {
-            (Some((_, pool, backend)), true) => Ok((pool, backend)),
+            (Some((_, pool, backend)), true) => Ok((Arc::clone(pool), backend)),
             (Some((last, ..)), false) => {
                 let names: Vec<&str> = found.iter().map(|(name, ..)| *name).chain([last]).collect();
                 let (backend, names) = (&target.backend, names.join(", "));
@@ -165,7 +166,8 @@ mod tests {
     #[tokio::test]
     async fn a_backend_is_found_by_its_name_and_where_needed_its_pool() {
         let pools = [pool("oap", &["a", "b"]), pool("tail", &["b", "c"])];
-        let operator = Operator::new(&pools);
+        let all = pools.to_vec();
+        let operator = Operator::new(move || all.clone());
         let drain = |name: &str, pool: Option<&str>| operator.carry_out(Command::DrainBackend(target(name, pool)));
         assert!(drain("a:1", None).await.unwrap().starts_with("a:1 of pool oap gets nothing more; 0 messages"));
         assert!(!pools[0].find("a:1").unwrap().is_up());
@@ -183,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_can_do_is_not_waited_for() {
-        let operator = Operator::new(&[]);
+        let operator = Operator::new(Vec::new);
         assert!(matches!(operator.carry_out(Command::Reload).await, Err(Fault::Impossible(_))));
         let (runner, mut requests) = mpsc::channel(1);
         operator.ask(runner);

@@ -13,6 +13,7 @@ mod protos;
 mod routes;
 mod routes_wrong;
 mod sound;
+mod written;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
 

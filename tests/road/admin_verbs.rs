@@ -18,24 +18,16 @@ fn post(to: SocketAddr, path: &str) -> Answer {
     ask(to, "POST", path, &[], "")
 }
 
-/// Connections that this process has open to a port on loopback.
-fn connections_to(port: u16) -> usize {
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
-    let (remote, established) = (format!("0100007F:{port:04X}"), "01");
-    let is_one = |line: &&str| line.split_whitespace().skip(2).take(2).eq([remote.as_str(), established]);
-    table.lines().filter(is_one).count()
-}
-
 #[test]
 fn a_drained_backend_gets_nothing_more_finishes_what_it_has_and_is_let_go() {
     // Answers take longer than the test waits for silence, so that trips are open when the backend is drained.
     let slow = Behaviour { answer_delay: Duration::from_millis(300), ..Behaviour::default() };
     let road = Road::through((0..3).map(|_| collector(slow.clone())).collect(), &[], |_| {});
     let first = &road.collectors[0];
-    let (name, port) = (first.address().to_string(), first.address().port());
+    let name = first.address().to_string();
     let running = Load { connections: 4, streams: 2, rate: 250.0, ..road.load() }.start().unwrap();
     eventually("the backend gets messages", Duration::from_secs(10), || first.counts().messages > 200);
-    assert!(connections_to(port) > 0);
+    assert!(first.counts().connections_open > 0);
 
     let drained = post(road.admin(), &format!("/backends/{}/drain", name.replace(':', "%3A")));
     assert_eq!(drained.status, 200, "{drained:?}");
@@ -44,7 +36,7 @@ fn a_drained_backend_gets_nothing_more_finishes_what_it_has_and_is_let_go() {
     let state =
         |road: &Road| road.snapshot().backends.iter().find(|backend| backend.name == name).unwrap().state.clone();
     assert_eq!(state(&road), "draining");
-    eventually("its channels close", Duration::from_secs(10), || connections_to(port) == 0);
+    eventually("its channels close", Duration::from_secs(10), || first.counts().connections_open == 0);
     let before = road.collectors[1].counts().messages;
     eventually("the others go on", Duration::from_secs(10), || road.collectors[1].counts().messages > before + 200);
     assert_eq!(first.counts().messages, at_most, "a drained backend gets no further message");
@@ -206,6 +198,37 @@ fn the_log_says_who_said_what_and_what_came_of_it() {
     ] {
         assert!(text.contains(line), "{line}");
     }
+}
+
+#[test]
+fn told_to_reload_it_answers_what_changed_or_everything_that_is_wrong() {
+    let (scratch, _collector, gateway) = process("verbs-reload");
+    let file = scratch.path().join("switchyard.yaml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let none = post(gateway.admin, "/reload");
+    assert_eq!((none.status, none.body.as_str()), (200, "reloaded; no setting has changed\n"));
+    std::fs::write(&file, format!("{before}\nreply: delivered\n")).unwrap();
+    let changed = post(gateway.admin, "/reload");
+    assert_eq!((changed.status, changed.body.as_str()), (200, "reloaded:\n  + reply: delivered\n"));
+    std::fs::write(&file, format!("{before}\nreply: delivred\nworkres: 2\n")).unwrap();
+    let wrong = post(gateway.admin, "/reload");
+    assert_eq!(wrong.status, 400, "{wrong:?}");
+    assert!(
+        wrong.body.contains("did you mean `delivered`?") && wrong.body.contains("did you mean `workers`?"),
+        "{wrong:?}"
+    );
+    assert!(wrong.body.ends_with("not reloaded: the gateway runs on as before\n"), "{wrong:?}");
+    assert_eq!(gateway.metric("switchyard_config_last_reload_successful"), 0.0);
+    // The token is asked for from the reload on that sets it, and the port that answers may be the one that moves.
+    let moved = gateway.admin.to_string().replace("127.0.0.1", "127.0.0.2");
+    let token = format!("admin: {{ token: {TOKEN} }}");
+    std::fs::write(&file, format!("{}\n{token}\n", before.replace(&gateway.admin.to_string(), &moved))).unwrap();
+    let last = post(gateway.admin, "/reload");
+    assert!(last.status == 200 && last.body.contains("+ admin.token: (a secret)"), "{last:?}");
+    let moved: SocketAddr = moved.parse().unwrap();
+    eventually("the port has moved", Duration::from_secs(5), || std::net::TcpStream::connect(moved).is_ok());
+    assert_eq!(post(moved, "/reload").status, 401);
+    assert_eq!(ask(moved, "POST", "/reload", &[("authorization", &format!("Bearer {TOKEN}"))], "").status, 200);
 }
 
 #[test]

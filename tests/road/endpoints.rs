@@ -126,6 +126,27 @@ fn so_many_may_watch_and_others_are_told_to_come_back() {
     road.end();
 }
 
+#[test]
+fn a_reload_opens_the_port_changes_its_token_and_tells_watchers() {
+    let mut road = road(2);
+    let events = Events::of(road.endpoints(), "/v1/endpoints/watch");
+    eventually("an event comes at once", PATIENCE, || events.last().len() == 2);
+    road.reload(|plan| plan.pools[0].backends.truncate(1));
+    eventually("who is gone is told", PATIENCE, || events.last().len() == 1);
+    let by_name = Events::of(road.endpoints(), "/v1/endpoints/watch?pool=default");
+    eventually("an event comes at once", PATIENCE, || by_name.last().len() == 1);
+    road.reload(|plan| plan.pools[0].name = "other".to_owned());
+    let is_followed = || events.told().last().is_some_and(|told| told.pool == "other");
+    eventually("a pool that is gone is watched no more", PATIENCE, || by_name.have_ended() && is_followed());
+    road.reload(|plan| plan.endpoints_token = Token::new(TOKEN));
+    assert_eq!(get(road.endpoints(), "/v1/endpoints").status, 401);
+    eventually("who came without the token is let go", PATIENCE, || events.have_ended());
+    let port = road.endpoints();
+    road.reload(|plan| plan.endpoints = None);
+    eventually("the port is closed", PATIENCE, || std::net::TcpStream::connect(port).is_err());
+    road.end();
+}
+
 /// What a careless server would take for one of the paths.
 const PATHS: [&str; 12] = [
     "/v1/endpoints",

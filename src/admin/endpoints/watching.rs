@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admin::door::Peer;
-use crate::admin::{Readiness, text};
+use crate::admin::{Readiness, Token, text};
 
 use super::{Asked, Shared, State, View};
 
@@ -38,6 +38,8 @@ struct Watch {
     state: State,
     changed: watch::Receiver<u64>,
     ready: watch::Receiver<Readiness>,
+    /// What had to be brought when it began.
+    token: Option<Arc<Token>>,
     /// Of what was told last.
     told: Option<u64>,
     until: Instant,
@@ -63,6 +65,7 @@ pub(super) fn respond(asked: Asked, view: View, shared: Shared, request: &Reques
     let watch = Watch {
         asked,
         ready: state.ready.clone(),
+        token: state.token.load_full(),
         state,
         changed: view.changed,
         told: None,
@@ -92,7 +95,8 @@ impl Watch {
         })
     }
 
-    /// Waits for something to tell; `None` when the gateway drains, the pool is gone or the watch is old.
+    /// Waits for something to tell; `None` when the gateway drains, the pool is gone, another token has to be brought
+    /// or the watch is old. It looks again when the gateway has been given another plan, too.
     async fn next(&mut self) -> Option<Event> {
         loop {
             // Before looking, so that a change meanwhile is looked at again.
@@ -115,7 +119,7 @@ impl Watch {
                 _ = self.ready.changed() => {}
                 () = sleep_until(self.until) => return None,
             }
-            if is_draining(&self.ready) {
+            if is_draining(&self.ready) || self.state.token.load_full() != self.token {
                 return None;
             }
         }

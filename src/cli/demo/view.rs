@@ -55,7 +55,7 @@ impl View {
         } else {
             Form::Lines { next: Duration::ZERO }
         };
-        drop(crate::cli::start_logging(&Log { level: QUIET.to_owned(), ..Log::default() }));
+        crate::cli::start_logging(&Log { level: QUIET.to_owned(), ..Log::default() });
         if let Form::Lines { .. } = form {
             layout::header(&scene).iter().for_each(|line| say(&line.plain()));
         }
