@@ -49,7 +49,7 @@ pub struct View {
     pub pool: String,
     /// Counts the changes of its backends. Read before they were, so that a change meanwhile is seen as one.
     pub epoch: u64,
-    /// Told of every change.
+    /// Told of every change that comes after the backends were looked at.
     pub changed: watch::Receiver<u64>,
     /// Backends that take new messages, in any order.
     pub backends: Vec<Endpoint>,

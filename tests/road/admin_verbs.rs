@@ -32,11 +32,13 @@ fn a_drained_backend_gets_nothing_more_finishes_what_it_has_and_is_let_go() {
     let drained = post(road.admin(), &format!("/backends/{}/drain", name.replace(':', "%3A")));
     assert_eq!(drained.status, 200, "{drained:?}");
     std::thread::sleep(Duration::from_millis(100));
-    let at_most = first.counts().messages;
+    let soon = first.counts().messages;
     let state =
         |road: &Road| road.snapshot().backends.iter().find(|backend| backend.name == name).unwrap().state.clone();
     assert_eq!(state(&road), "draining");
     eventually("its channels close", Duration::from_secs(10), || first.counts().connections_open == 0);
+    let at_most = first.counts().messages;
+    assert!(at_most <= soon + 64, "what was on its way 100 ms after the answer is a parcel at most: {soon} {at_most}");
     let before = road.collectors[1].counts().messages;
     eventually("the others go on", Duration::from_secs(10), || road.collectors[1].counts().messages > before + 200);
     assert_eq!(first.counts().messages, at_most, "a drained backend gets no further message");

@@ -99,13 +99,9 @@ impl Watch {
     /// or the watch is old. It looks again when the gateway has been given another plan, too.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            // Before looking, so that a change meanwhile is looked at again.
-            self.changed.borrow_and_update();
             let view = (self.state.look)(self.asked.pool.as_deref()).ok()?;
-            // A pool may have been replaced by another of its name.
-            if self.changed.has_changed().is_err() {
-                self.changed = view.changed.clone();
-            }
+            // Another plan may mean another pool.
+            self.changed = view.changed.clone();
             let is_keyed = self.asked.key.is_some();
             let answer = self.asked.answer(view);
             // Without a key the order is the load's, which never rests: only the set counts as a change.
@@ -116,7 +112,8 @@ impl Watch {
             }
             tokio::select! {
                 _ = self.changed.changed() => sleep(GAP).await,
-                _ = self.ready.changed() => {}
+                // Without a gateway there is nothing to tell.
+                changed = self.ready.changed() => changed.ok()?,
                 () = sleep_until(self.until) => return None,
             }
             if is_draining(&self.ready) || self.state.token.load_full() != self.token {
