@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod descriptors;
 mod operator;
 mod ports;
 mod report;
@@ -33,6 +34,7 @@ use crate::wire::services::{DescriptorError, Services};
 
 pub use operator::Request;
 
+use descriptors::Descriptors;
 use operator::Operator;
 use ports::Ports;
 use report::Reporter;
@@ -114,6 +116,7 @@ impl Gateway {
     /// When a port cannot be had; nothing is left running then.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let prometheus = metrics::install();
+        let descriptors = Descriptors::raise();
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
         let (readiness, ready) = watch::channel(Readiness::Starting);
@@ -133,7 +136,12 @@ impl Gateway {
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let reporter = Reporter::new(&parts, threads.clone());
-        let tasks = vec![tokio::spawn(Arc::clone(&reporter).run(prometheus.clone()))];
+        let reserve = Arc::clone(descriptors.reserve());
+        descriptors.prepare(&parts.orders.pools, parts.workers, plan.limits.connections_max);
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())),
+            tokio::spawn(descriptors.run(Arc::clone(&reporter), parts.workers)),
+        ];
         let (taker, looker, knower) = (Arc::clone(&reporter), Arc::clone(&reporter), Arc::clone(&reporter));
         let operator = Operator::new(move || knower.orders().pools.clone());
         let state = admin::State {
@@ -148,7 +156,7 @@ impl Gateway {
         };
         let look = Arc::new(move |pool: Option<&str>| looker.look(pool));
         let endpoints = endpoints::State { look, ready, token: admin::SharedToken::default() };
-        let ports = Ports::new(threads.clone(), is_leaving, state, endpoints);
+        let ports = Ports::new(threads.clone(), is_leaving, reserve, state, endpoints);
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
         let running = Mutex::new(Running { plan: plan.clone(), orders: parts.orders, ports, places });

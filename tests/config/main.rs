@@ -4,6 +4,7 @@ use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 mod identity;
+mod limits;
 mod methods;
 mod mistakes;
 mod never_a_panic;
@@ -12,6 +13,7 @@ mod pools;
 mod protos;
 mod routes;
 mod routes_wrong;
+mod satellite;
 mod sound;
 mod written;
 
