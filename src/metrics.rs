@@ -12,7 +12,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod reason;
 pub mod table;
 
-pub use reason::{BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
+pub use reason::{
+    BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome, Verb,
+    VerbResult,
+};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -147,6 +150,11 @@ pub fn affinity_entries(pool: &str) -> Gauge {
 /// 1 while the config on disk is the one that runs, 0 after a reload that was refused.
 pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
+}
+
+/// Commands of operators, by what came of them.
+pub fn admin_verbs(verb: Verb, result: VerbResult) -> Counter {
+    table::ADMIN_VERBS.counter(&[verb.name(), result.name()])
 }
 
 /// When the config that runs was read, in seconds since 1970.
@@ -368,6 +376,7 @@ mod tests {
         let _ = tls_certificate_expiry("pool.tls.ca");
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
         let _ = (config_last_reload_success_timestamp(), pool_tier("oap"), affinity_entries("oap"));
+        admin_verbs(Verb::Reload, VerbResult::Done).increment(1);
     }
 
     #[test]
