@@ -269,10 +269,10 @@ mod tests {
         let all = backends.all();
         assert_eq!(all.iter().map(|backend| backend.ramp()).collect::<Vec<_>>(), [1_000, 1_000, 100]);
         assert_eq!((all[2].figures().state, all[2].is_up()), ("starting", true));
-        tokio::time::advance(std::time::Duration::from_secs(5)).await;
+        tokio::time::advance(std::time::Duration::from_millis(500)).await;
         all[2].grow();
         assert_eq!(all[2].ramp(), 550);
-        tokio::time::advance(std::time::Duration::from_secs(5)).await;
+        tokio::time::advance(std::time::Duration::from_millis(500)).await;
         all[2].grow();
         assert_eq!((all[2].ramp(), all[2].figures().state), (1_000, "up"));
     }

@@ -372,7 +372,7 @@ impl Default for HealthSettings {
             ejection_max: Duration::from_secs(30),
             eject_max: 50,
             panic_below: 50,
-            slow_start: Duration::from_secs(10),
+            slow_start: Duration::from_secs(1),
         }
     }
 }

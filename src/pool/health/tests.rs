@@ -166,7 +166,7 @@ fn a_check_that_began_before_the_connection_broke_proves_nothing() {
 
 #[test]
 fn who_comes_back_starts_slowly_and_who_was_there_from_the_start_does_not() {
-    let (mut health, now) = health(|_| {});
+    let (mut health, now) = health(|settings| settings.slow_start = 10 * SECOND);
     assert_eq!(health.ramp(now), 1_000);
     health.unreachable(now, 0.5);
     let back = come_back(&mut health);
