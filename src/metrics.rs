@@ -55,6 +55,22 @@ pub struct Backend {
     backend: String,
 }
 
+/// What the source of one pool's backends gives.
+pub struct Discovery {
+    /// Looks that gave another set than the one before.
+    pub changed: Counter,
+    /// Looks that gave the same set again.
+    pub unchanged: Counter,
+    /// Looks that gave an empty set, which is not passed on.
+    pub empty: Counter,
+    /// Looks that gave none.
+    pub failed: Counter,
+    /// Backends of the last good look.
+    pub backends: Gauge,
+    /// When that was, in seconds of Unix time.
+    pub last_success_seconds: Gauge,
+}
+
 /// What becomes of messages under one of the operator's routes.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -191,6 +207,23 @@ impl Backend {
     }
 }
 
+// === impl Discovery ===
+
+impl Discovery {
+    /// The handles of one pool's source.
+    pub fn of(pool: &str) -> Self {
+        let result = |word| table::DISCOVERY_UPDATES.counter(&[pool, word]);
+        Self {
+            changed: result("changed"),
+            unchanged: result("unchanged"),
+            empty: result("empty"),
+            failed: result("failed"),
+            backends: table::DISCOVERY_BACKENDS.gauge(&[pool]),
+            last_success_seconds: table::DISCOVERY_LAST_SUCCESS_SECONDS.gauge(&[pool]),
+        }
+    }
+}
+
 // === impl Route ===
 
 impl Route {
@@ -289,6 +322,7 @@ mod tests {
         let _ = Received::of("agents", "other");
         let _ = Backend::of("oap", "oap-0:11800").answers("OK");
         let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
+        let _ = Discovery::of("oap");
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
     }

@@ -13,6 +13,7 @@ use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
 use super::{address, identity, keys, methods, protos, routes};
+use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
@@ -89,6 +90,7 @@ impl Draft<'_> {
             listeners,
             limits: self.limits,
             reply: self.reply,
+            sources: vec![Source::Static; pools.len()],
             pools,
             routes: Arc::new(Routes::new(methods, rules_of)),
             schema: self.schema,

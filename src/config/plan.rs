@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::unit::show_size;
+use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::pool::Policy;
 use crate::route::Routes;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub reply: listener::Reply,
     /// Where messages go; at least one pool. What no rule is for goes to the first.
     pub pools: Vec<pool::Settings>,
+    /// Where each pool's backends are known from, one for each of `pools`; those of a static one stand in its settings.
+    pub sources: Vec<Source>,
     /// What is done with each method's messages.
     pub routes: Arc<Routes>,
     /// What is known of messages: names of fields, for whoever asks about routes.
