@@ -8,6 +8,7 @@ pub mod backend;
 pub mod balance;
 pub mod channel;
 pub mod door;
+pub mod endpoint;
 pub mod found;
 pub mod health;
 pub mod lane;
