@@ -29,6 +29,7 @@ mod routes;
 mod secrets;
 mod section;
 mod sound;
+mod sources;
 mod tries;
 pub mod unit;
 
