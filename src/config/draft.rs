@@ -12,6 +12,7 @@ use super::pools::{PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
+use super::written::Written;
 use super::{address, identity, keys, methods, protos, routes};
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
@@ -105,6 +106,7 @@ impl Draft<'_> {
                 workers => workers,
             },
             log: self.log,
+            written: Written::default(),
         };
         (plan, paths)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::unit::show_size;
+use super::written::Written;
 use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::pool::Policy;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub workers: usize,
     /// What is logged and how.
     pub log: Log,
+    /// What the operator wrote to get it.
+    pub written: Written,
 }
 
 /// What is logged and how.
