@@ -193,12 +193,10 @@ impl Gateway {
     pub async fn reload(&self, plan: Plan) -> Result<(), StartError> {
         let mut running = self.running.lock().await;
         let prepared = running.ports.prepare(&plan)?;
-        running.followers.keep(&plan.pools, &plan.sources);
+        running.followers.keep(&plan);
         let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
-        let source_before = |name: &str| {
-            let before = &running.plan;
-            before.pools.iter().zip(&before.sources).find(|(pool, _)| pool.name == name).map(|(_, source)| source)
-        };
+        let source_before =
+            |name: &str| running.plan.pools_and_sources().find(|(pool, _)| pool.name == name).map(|(_, source)| source);
         let backends = |(settings, source): (&Settings, &Source)| match known(&settings.name) {
             Some(pool) => {
                 let named_before = pool.settings().backends.clone();
@@ -214,7 +212,7 @@ impl Gateway {
             }
             None => Backends::new(settings.clone()),
         };
-        let pools = plan.pools.iter().zip(&plan.sources).map(backends).collect();
+        let pools = plan.pools_and_sources().map(backends).collect();
         let orders = Orders { decided: Arc::new(decided(&plan, prepared.listeners())), pools };
         self.linger.store(linger_of(&plan), Relaxed);
         self.reporter.adopt(orders.clone());
@@ -227,7 +225,7 @@ impl Gateway {
         }
         let places = Arc::clone(&running.places);
         running.ports.open(prepared, &places)?;
-        running.followers.follow(orders.pools.iter().zip(&plan.sources));
+        running.followers.follow(orders.pools.iter().zip(plan.pools_and_sources().map(|(_, source)| source)));
         self.addresses.store(Arc::new(running.ports.addresses()));
         (running.plan, running.orders) = (plan, orders);
         Ok(())

@@ -16,7 +16,7 @@ const MESSAGES_IN_MEMORY_MIN: usize = 4;
 /// Looks at everything together; `paths` says where the operator wrote about each pool.
 pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
-    for ((pool, source), paths) in plan.pools.iter().zip(&plan.sources).zip(paths) {
+    for ((pool, source), paths) in plan.pools_and_sources().zip(paths) {
         let at = At { plan, pool, source, paths };
         at.backends(findings);
         at.memory(findings);
