@@ -27,6 +27,7 @@ mod relay;
 mod reload;
 mod reread;
 mod retry;
+mod rolling;
 mod rules;
 mod skew;
 mod stall;
