@@ -105,15 +105,9 @@ impl At<'_> {
 
     /// Looks into the file that lists the backends: it may come later and be mended while the gateway runs.
     fn listed(&self, listed: &file::Settings, findings: &mut Findings<'_>) {
-        let path = listed.path.display();
-        let (what, mend) = match std::fs::read_to_string(&listed.path) {
-            Ok(text) => match file::read(&text, &listed.path) {
-                Ok(_) => return,
-                Err(trouble) => (trouble.to_string(), "mend the file; it is read again every second"),
-            },
-            Err(error) => (format!("{path} cannot be read: {error}"), "write it; until then the pool's messages wait"),
-        };
-        findings.warn_of(&self.paths.backends, Mistake::new(what, mend));
+        let Err(trouble) = file::look(&listed.path) else { return };
+        let mend = "write it or mend it; it is read again every second, and until then the pool's messages wait";
+        findings.warn_of(&self.paths.backends, Mistake::new(trouble.to_string(), mend));
     }
 
     /// Says that one name is one backend, however many addresses it has. Not of a name without a dot, which mostly is one
