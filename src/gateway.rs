@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod descriptors;
 mod followers;
 mod ports;
 mod report;
@@ -32,6 +33,7 @@ use crate::pool::{Backends, Settings};
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 
+use descriptors::Descriptors;
 use followers::Followers;
 use ports::Ports;
 use report::Reporter;
@@ -111,6 +113,7 @@ impl Gateway {
     /// When a port cannot be had; nothing is left running then.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let prometheus = metrics::install();
+        let descriptors = Descriptors::raise();
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
         let (readiness, ready) = watch::channel(Readiness::Starting);
@@ -130,7 +133,12 @@ impl Gateway {
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let reporter = Reporter::new(&parts, threads.clone());
-        let tasks = vec![tokio::spawn(Arc::clone(&reporter).run(prometheus.clone()))];
+        let reserve = Arc::clone(descriptors.reserve());
+        descriptors.prepare(&parts.orders.pools, parts.workers, plan.limits.connections_max);
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())),
+            tokio::spawn(descriptors.run(Arc::clone(&reporter), parts.workers)),
+        ];
         let taker = Arc::clone(&reporter);
         let state = admin::State {
             snapshot: Arc::new(move || {
@@ -140,7 +148,7 @@ impl Gateway {
             ready,
             prometheus,
         };
-        let ports = Ports::new(threads.clone(), is_leaving, state);
+        let ports = Ports::new(threads.clone(), is_leaving, reserve, state);
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
         let followers = Followers::default();

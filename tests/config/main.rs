@@ -4,6 +4,7 @@ use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 mod identity;
+mod limits;
 mod methods;
 mod mistakes;
 mod never_a_panic;
@@ -11,6 +12,7 @@ mod pools;
 mod protos;
 mod routes;
 mod routes_wrong;
+mod satellite;
 mod sound;
 mod sources;
 mod written;

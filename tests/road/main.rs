@@ -5,6 +5,7 @@
 mod attribution;
 mod backend;
 mod bad_input;
+mod bounds;
 mod caller;
 mod callers;
 mod contracts;
@@ -17,6 +18,7 @@ mod edges;
 mod ground;
 mod identity;
 mod kill;
+mod limits;
 mod members;
 mod misbehaving;
 mod own_methods;
