@@ -33,6 +33,7 @@ mod secrets;
 mod section;
 mod sound;
 mod sources;
+mod tls;
 mod tries;
 pub mod unit;
 mod written;
