@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use divan::counter::ItemsCount;
@@ -15,13 +16,17 @@ use switchyard::message::budget::Budget;
 use switchyard::message::field;
 use switchyard::message::flow::Flow;
 use switchyard::message::frames::Frames;
+use switchyard::message::parcel::Tie;
 use switchyard::message::path::FieldPath;
 use switchyard::message::receipt::{Books, Receipt};
 use switchyard::message::run::Run;
-use switchyard::pool::Policy;
+use switchyard::pool::balance::affinity::Memory;
+use switchyard::pool::balance::roster::Roster;
 use switchyard::pool::balance::{self, Candidates};
+use switchyard::pool::found::Found;
+use switchyard::pool::{self, Endpoint, Policy};
 use switchyard::route::Routes;
-use switchyard::route::contract::Key;
+use switchyard::route::contract::{Key, Wish};
 use switchyard::route::reading::Reading;
 use switchyard::route::records::{Limits, Plan, Records, Signal};
 use switchyard::route::rule::decide::Rules;
@@ -169,8 +174,8 @@ fn rule_lets_pass(bencher: Bencher, what: &str) {
 fn sorter(path: &str) -> Sorter {
     let routes = Routes::of_catalogue();
     let route = routes.find(path, None).expect("a path of the catalogue");
-    let shared = Shared { subjects: Rc::default(), hashes: Rc::from([false]) };
-    Sorter::new(route, "agents", &http::HeaderMap::new(), Vec::new(), &shared)
+    let shared = Shared { subjects: Rc::default(), wishes: Rc::from([Wish::Nothing]) };
+    Sorter::new(route, "agents", &http::HeaderMap::new(), Vec::new(), Vec::new(), &shared)
 }
 
 /// Sorts a run over and over.
@@ -221,12 +226,33 @@ fn sort_meters(bencher: Bencher) {
     sort(bencher, sorter(METER_SETS), &Run::of_framed(framed.into(), MESSAGES as u32));
 }
 
-/// Load, name hash and turns given.
-struct Known(Vec<(u64, u64, Cell<u64>)>);
+/// Backends of which nobody is new, with their loads.
+struct Known {
+    roster: Roster,
+    loads: Vec<u64>,
+    turns: Vec<Cell<u64>>,
+}
+
+impl Known {
+    fn new(policy: Policy, weights: impl IntoIterator<Item = u32>) -> Self {
+        let mut random = fastrand::Rng::with_seed(7);
+        let endpoint = |at| Endpoint { host: format!("collector-{at}"), port: 11_800 };
+        let found = weights.into_iter().enumerate().map(|(at, weight)| Found { weight, ..Found::at(endpoint(at)) });
+        let settings =
+            pool::Settings { backends: found.collect(), balance: policy, ..pool::Settings::new("p", vec![]) };
+        let loads = settings.backends.iter().map(|_| random.u64(..1 << 20)).collect();
+        let turns = settings.backends.iter().map(|_| Cell::default()).collect();
+        Self { roster: Roster::at_rest(&settings), loads, turns }
+    }
+
+    fn alike(policy: Policy, backends: usize) -> Self {
+        Self::new(policy, vec![1; backends])
+    }
+}
 
 impl Candidates for Known {
-    fn count(&self) -> usize {
-        self.0.len()
+    fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     fn is_usable(&self, _: usize) -> bool {
@@ -234,32 +260,68 @@ impl Candidates for Known {
     }
 
     fn load(&self, at: usize) -> u64 {
-        self.0[at].0
+        self.loads[at]
     }
 
-    fn name_hash(&self, at: usize) -> u64 {
-        self.0[at].1
+    fn waiting(&self, _: usize) -> u64 {
+        0
     }
 
-    fn given(&self, at: usize) -> &Cell<u64> {
-        &self.0[at].2
+    fn given(&self, at: usize) -> u64 {
+        self.loads[at]
+    }
+
+    fn turns(&self, at: usize) -> &Cell<u64> {
+        &self.turns[at]
     }
 }
 
-fn choose(bencher: Bencher, policy: Policy, key: Option<u64>, backends: usize) {
+const KEY: u64 = 0x1234_5678_9abc_def0;
+
+fn choose(bencher: Bencher, tie: Option<Tie>, known: &Known) {
     let mut random = fastrand::Rng::with_seed(7);
-    let known = Known((0..backends).map(|_| (random.u64(..1 << 20), random.u64(..), Cell::default())).collect());
-    bencher.bench_local(|| balance::choose(policy, black_box(key), 1, &known, |below| random.usize(..below)));
+    bencher.bench_local(|| balance::choose(black_box(tie), 1, known, |below| random.usize(..below)));
 }
 
 #[divan::bench(args = [3, 300])]
 fn choose_least_load(bencher: Bencher, backends: usize) {
-    choose(bencher, Policy::LeastLoad, None, backends);
+    choose(bencher, None, &Known::alike(Policy::LeastLoad, backends));
+}
+
+#[divan::bench(args = [3, 300])]
+fn choose_in_turn(bencher: Bencher, backends: usize) {
+    choose(bencher, None, &Known::alike(Policy::RoundRobin, backends));
 }
 
 #[divan::bench(args = [3, 300])]
 fn choose_by_key(bencher: Bencher, backends: usize) {
-    choose(bencher, Policy::Hash, Some(0x1234_5678_9abc_def0), backends);
+    choose(bencher, Some(Tie::Sticky(KEY)), &Known::alike(Policy::Hash, backends));
+}
+
+/// By key where backends weigh differently: each draw needs a logarithm.
+#[divan::bench(args = [3, 300])]
+fn choose_by_key_weighted(bencher: Bencher, backends: usize) {
+    let weights = (0..backends).map(|at| 1 + at as u32 % 4);
+    choose(bencher, Some(Tie::Sticky(KEY)), &Known::new(Policy::Hash, weights));
+}
+
+/// Where a key went before, of many keys.
+#[divan::bench]
+fn recall_affinity(bencher: Bencher) {
+    let memory = Memory::new(100_000, Duration::from_secs(600));
+    let now = memory.moment(tokio::time::Instant::now());
+    let mut random = fastrand::Rng::with_seed(7);
+    let keys: Vec<u64> = (0..40_000).map(|_| random.u64(..)).collect();
+    keys.iter().for_each(|key| memory.remember(*key, 1, now));
+    bencher.bench_local(|| memory.recall(keys[random.usize(..keys.len())], now));
+}
+
+/// How backends stand: put together ten times a second.
+#[divan::bench(args = [3, 300])]
+fn roster(bencher: Bencher, backends: usize) {
+    let found = |at| Found::at(Endpoint { host: format!("collector-{at}"), port: 11_800 });
+    let settings = pool::Settings { backends: (0..backends).map(found).collect(), ..pool::Settings::new("p", vec![]) };
+    bencher.bench_local(|| Roster::at_rest(black_box(&settings)));
 }
 
 #[divan::bench]

@@ -9,12 +9,14 @@
 use std::collections::HashMap;
 
 mod address;
+mod balance;
 mod compile;
 mod conditions;
 mod contradiction;
 mod draft;
 mod fields;
 mod file;
+mod health;
 mod identity;
 pub mod keys;
 mod listen;
@@ -45,6 +47,9 @@ pub use written::{Change, Written};
 
 use problem::Findings;
 
+/// The variable that says where the gateway runs, where the file does not: a deployment knows it, its config does not.
+const ZONE: &str = "SWITCHYARD_ZONE";
+
 /// Reads a config file's `text`, which may be empty; flags win over it, and it wins over Satellite's variables. Files that it names are looked for beside `source_name`. `${VAR:-default}` is filled from the process's environment.
 ///
 /// # Errors
@@ -68,10 +73,12 @@ pub fn load_with(
     variables: HashMap<String, String>,
 ) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
     let mut findings = Findings::new(source_name, text);
+    let zone = variables.get(ZONE).filter(|zone| !zone.is_empty()).cloned();
     let tree = file::read(text, variables.clone(), &mut findings);
     if let Some(mut tree) = tree {
         satellite::lay_under(&mut tree, &variables, overrides.to.is_some(), &mut findings);
         let mut draft = draft::read(&tree, &mut findings);
+        draft.zone = draft.zone.or(zone);
         overrides.apply(&mut draft, &mut findings);
         let (mut plan, paths) = draft.into_plan(&mut findings);
         plan.written = Written::of(&tree);

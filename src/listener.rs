@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod affinity;
 pub mod call;
 pub mod connection;
 mod counts;

@@ -14,7 +14,7 @@ pub mod reason;
 pub mod table;
 
 pub use discovery::Discovery;
-pub use reason::{BadInput, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
+pub use reason::{BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -47,8 +47,10 @@ pub struct Backend {
     pub connects: Counter,
     /// Connections that did not.
     pub connect_failures: Counter,
-    /// Times it was taken out of the choice.
-    pub ejections: Counter,
+    /// Times it was taken out of the choice, by [`Fault`].
+    ejections: [Counter; Fault::ALL.len()],
+    /// Health checks, by [`CheckOutcome`].
+    checks: [Counter; CheckOutcome::ALL.len()],
     /// Trips opened.
     pub trips: Counter,
     /// From the first message of a trip to its answer, in seconds.
@@ -134,6 +136,16 @@ pub fn conservation_violations() -> Counter {
     table::CONSERVATION_VIOLATIONS.counter(&[])
 }
 
+/// The tier of backends that serves in a pool.
+pub fn pool_tier(pool: &str) -> Gauge {
+    table::POOL_TIER.gauge(&[pool])
+}
+
+/// Callers or keys that a pool with affinity remembers.
+pub fn affinity_entries(pool: &str) -> Gauge {
+    table::AFFINITY_ENTRIES.gauge(&[pool])
+}
+
 /// 1 while the config on disk is the one that runs, 0 after a reload that was refused.
 pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
@@ -210,12 +222,23 @@ impl Backend {
             up: table::BACKEND_UP.gauge(&labels),
             connects: table::BACKEND_CONNECTS.counter(&labels),
             connect_failures: table::BACKEND_CONNECT_FAILURES.counter(&labels),
-            ejections: table::BACKEND_EJECTIONS.counter(&labels),
+            ejections: Fault::ALL.map(|fault| table::BACKEND_EJECTIONS.counter(&[pool, backend, fault.name()])),
+            checks: CheckOutcome::ALL.map(|outcome| table::BACKEND_CHECKS.counter(&[pool, backend, outcome.name()])),
             trips: table::BACKEND_TRIPS.counter(&labels),
             trip_seconds: table::BACKEND_TRIP_SECONDS.histogram(&labels),
             pool: pool.to_owned(),
             backend: backend.to_owned(),
         }
+    }
+
+    /// Times it was taken out for this.
+    pub fn ejections(&self, fault: Fault) -> &Counter {
+        &self.ejections[fault.index()]
+    }
+
+    /// Health checks that ended so.
+    pub fn checks(&self, outcome: CheckOutcome) -> &Counter {
+        &self.checks[outcome.index()]
     }
 
     /// Trips this backend answered with the gRPC code named `code_name`. Looked up by name: once per trip at most.
@@ -333,62 +356,4 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Resolves every handle there is.
-    fn touch_everything() {
-        let _ = Received::of("agents", "other");
-        let _ = Backend::of("oap", "oap-0:11800").answers("OK");
-        let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
-        let _ = Discovery::of("oap");
-        let _ = Descriptors::resolve();
-        Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
-        let _ = (refused("admin", RefusedReason::Tls), tls_reloads("pool.tls", ReloadResult::Failed));
-        let _ = tls_certificate_expiry("pool.tls.ca");
-        let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
-        let _ = config_last_reload_success_timestamp();
-    }
-
-    #[test]
-    fn every_metric_is_rendered_with_help_and_type() {
-        let prometheus = install();
-        touch_everything();
-        run_upkeep(&prometheus);
-        let text = prometheus.render();
-        for metric in table::ALL {
-            let help = format!("# HELP {} {}\n", metric.name, metric.help);
-            let kind = format!("# TYPE {} {}\n", metric.name, metric.kind.name());
-            assert!(text.contains(&help), "no {help}");
-            assert!(text.contains(&kind), "no {kind}");
-        }
-        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE switchyard_")) {
-            let name = format!("switchyard_{}", line.split(' ').next().unwrap());
-            assert!(table::ALL.iter().any(|metric| metric.name == name), "{name} is not in the table");
-        }
-    }
-
-    #[test]
-    fn a_second_install_answers_the_same_counts() {
-        let first = install();
-        replies("second-install", "OK").increment(3);
-        for prometheus in [first, install()] {
-            let text = prometheus.render();
-            assert!(text.lines().any(|line| line.contains("listener=\"second-install\"") && line.ends_with(" 3")));
-        }
-    }
-
-    #[test]
-    fn labels_say_what_the_table_promises() {
-        let prometheus = install();
-        Backend::of("oap", "b\"ad\nname").answers("UNAVAILABLE").increment(1);
-        let text = prometheus.render();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("switchyard_backend_answers_total") && line.contains("UNAVAILABLE"))
-            .unwrap();
-        for label in ["pool=\"oap\"", "backend=\"b\\\"ad\\nname\"", "code=\"UNAVAILABLE\""] {
-            assert!(line.contains(label), "{label} is not in {line}");
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ pub mod backend;
 pub mod backends;
 pub mod balance;
 pub mod channel;
+pub mod check;
+mod choose;
 pub mod door;
 pub mod endpoint;
 pub mod found;
@@ -17,6 +19,7 @@ pub mod ledger;
 pub mod load;
 pub mod member;
 pub mod open;
+pub mod outlier;
 pub mod probe;
 mod returns;
 mod settings;
@@ -39,11 +42,14 @@ use crate::metrics::LostReason;
 
 use backend::Backend;
 pub use backends::Backends;
+use balance::affinity::{Memory, Moment};
+use balance::roster::Roster;
 use channel::Channel;
+pub use check::Check;
 use door::{Door, LaneFigures};
-use load::Usable;
 pub use member::Member;
-pub use settings::{Endpoint, Policy, Settings, TripSettings};
+pub use returns::{Outcome, Refusal};
+pub use settings::{Affinity, AffinityBy, Endpoint, Policy, Settings, TripSettings};
 use stay::Stay;
 
 /// One worker's view of a pool.
@@ -54,6 +60,11 @@ pub struct Pool {
     /// The settings as this worker has them.
     settings: RefCell<Rc<Settings>>,
     members: RefCell<Members>,
+    /// How they stand, as of the last change or tick.
+    roster: RefCell<Rc<Roster>>,
+    /// Where keys went before, if that is kept, and its moment of the last tick.
+    memory: RefCell<Option<Arc<Memory>>>,
+    moment: Cell<Moment>,
     /// Backends that are gone and whose channels still finish what they have.
     departing: RefCell<Vec<Rc<Member>>>,
     /// By flow, for parcels that may go anywhere.
@@ -83,35 +94,8 @@ pub struct Share {
     pub workers: usize,
 }
 
-/// What became of messages that were entrusted to a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The backend answered for them.
-    Delivered,
-    /// It has provably not looked at them.
-    NotProcessed,
-    /// Nobody knows.
-    Unknown,
-    /// It answered with an error that may be the messages' own.
-    Refused(Refusal),
-}
-
-/// What an error status says of the messages it was given for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The backend does not serve the method: it has not looked at them.
-    Unserved,
-    /// The backend says that they are at fault (INVALID_ARGUMENT and the like).
-    TheirFault,
-    /// UNKNOWN, INTERNAL: any trouble of the backend, or one message its handler choked on.
-    Undecided,
-}
-
 /// How often the memory of what was entrusted lately shrinks.
 const COOLING: Duration = Duration::from_millis(100);
-
-/// Bytes a backend may be ahead of the least loaded one, every [`COOLING`].
-const AHEAD_MAX: u64 = 64 << 10;
 
 // === impl Pool ===
 
@@ -124,6 +108,9 @@ impl Pool {
             books: Rc::clone(books),
             settings: RefCell::new(Rc::new((*shared.settings()).clone())),
             members: RefCell::new(Rc::new([])),
+            roster: RefCell::new(Rc::new(Roster::new(&shared.settings(), &[], Instant::now()))),
+            memory: RefCell::default(),
+            moment: Cell::default(),
             departing: RefCell::default(),
             stays: Default::default(),
             waiting: Default::default(),
@@ -147,6 +134,7 @@ impl Pool {
                 // The sender lives in the backends, which live as long as this.
                 _ = changed.changed() => self.follow(),
                 _ = cooling.tick() => {
+                    self.look_around();
                     self.cool();
                     self.wake_resting();
                     self.departing.borrow_mut().retain(|member| !member.is_over());
@@ -158,6 +146,7 @@ impl Pool {
 
     /// Takes over what was changed: settings, who is there, who gets nothing more.
     fn follow(&self) {
+        self.shared.review();
         let (settings, list) = (self.shared.settings(), self.shared.all());
         if **self.settings.borrow() != *settings {
             self.settings.replace(Rc::new((*settings).clone()));
@@ -178,6 +167,9 @@ impl Pool {
             .for_each(|member| member.retire());
         self.stays.iter().for_each(Stay::end);
         self.members.replace(now);
+        // Where the first one gets everything, nothing is kept elsewhere.
+        self.memory.replace(self.shared.memory().filter(|_| settings.balance != Policy::PickFirst));
+        self.look_around();
     }
 
     /// A backend that this worker has not known. It has missed its turns and does not get them now.
@@ -229,74 +221,9 @@ impl Pool {
         self.room.notify_waiters();
     }
 
-    /// Lets what was sent lately count for less. Nobody may be far ahead of the least loaded: a backend that took a
-    /// backlog alone would be left alone for seconds, and one that is new would get everything.
-    fn cool(&self) {
-        let members = self.members();
-        members.iter().for_each(|member| member.load.cool());
-        for flow in Flow::ALL {
-            let recent = |member: &Rc<Member>| member.load.recent[flow.index()].get();
-            let least = members.iter().filter(|member| member.backend().is_up()).map(recent).min();
-            let most = least.unwrap_or(0) + AHEAD_MAX;
-            members.iter().for_each(|member| member.load.recent[flow.index()].set(recent(member).min(most)));
-        }
-    }
-
-    /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
-    fn choose_for(&self, parcel: &Parcel) -> Option<Rc<Member>> {
-        let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, parcel.refused_by(), parcel.messages());
-        let lacking = if parcel.subject.stand_in.is_some() { 0 } else { self.lacking(parcel.subject.path) };
-        match lacking {
-            0 if key.is_none() && avoid == 0 && self.settings.borrow().balance != Policy::RoundRobin => {
-                self.choose_together(flow, parcel)
-            }
-            0 => self.choose(flow, key, avoid, messages),
-            lacking => {
-                self.choose(flow, key, avoid | lacking, messages).or_else(|| self.choose(flow, key, avoid, messages))
-            }
-        }
-    }
-
-    /// A backend for a parcel that may go anywhere: where the last one went, for a while.
-    fn choose_together(&self, flow: Flow, parcel: &Parcel) -> Option<Rc<Member>> {
-        let stay = &self.stays[flow.index()];
-        let is_usable = |member: &Rc<Member>| self.is_usable(member, 0);
-        if let Some(member) = stay.with_the_last(parcel).filter(is_usable) {
-            return Some(member);
-        }
-        let member = self.choose(flow, None, 0, parcel.messages())?;
-        stay.begin(&member, parcel);
-        Some(member)
-    }
-
-    /// The backends that are believed not to serve a method.
-    fn lacking(&self, path: &str) -> u64 {
-        let members = self.members.borrow();
-        let lacks = members.iter().map(|member| member.backend()).filter(|backend| backend.lacks(path));
-        lacks.fold(0, |lacking, backend| lacking | backend.bit())
-    }
-
     /// The backends that are there. Cheap: a handle on the list as it is now.
     pub fn members(&self) -> Members {
         Rc::clone(&self.members.borrow())
-    }
-
-    fn choose(&self, flow: Flow, key: Option<u64>, avoid: u64, messages: u32) -> Option<Rc<Member>> {
-        let members = self.members.borrow();
-        let usable = Usable { pool: self, members: &members, avoid, flow };
-        let policy = self.settings.borrow().balance;
-        let chosen = balance::choose(policy, key, messages, &usable, |below| fastrand::usize(..below))?;
-        Some(Rc::clone(&members[chosen]))
-    }
-
-    /// Whether a backend may take a parcel now.
-    fn is_usable(&self, member: &Member, avoid: u64) -> bool {
-        let (backend, load) = (member.backend(), &member.load);
-        avoid & backend.bit() == 0
-            && backend.is_up()
-            && !load.starved.get()
-            && load.held.get() < self.held_bytes_max.get()
-            && self.held_messages_max.get().is_none_or(|most| member.held_messages() < most)
     }
 
     /// Gives a parcel to a backend, as that can read it.

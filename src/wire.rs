@@ -1,5 +1,6 @@
 //! HTTP/2 and gRPC framing; nothing above this floor names h2.
 
+pub mod ask;
 pub mod client;
 pub mod compression;
 pub mod grpc;

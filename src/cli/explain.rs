@@ -11,8 +11,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{Overrides, Plan};
+use crate::listener::affinity;
 use crate::message::flow::Flow;
-use crate::pool::Policy;
+use crate::route::contract::Wish;
 use crate::route::{NoRoute, Route, explain};
 
 use report::Report;
@@ -85,10 +86,10 @@ fn report(args: &Args) -> Result<Report, String> {
     let route = route(&plan, &path, listener.only)?;
     let body = message::of(args, &plan.schema, &route.method)?;
     let metadata = metadata(&args.metadata)?;
-    let hashes: Vec<bool> = plan.pools.iter().map(|pool| pool.balance == Policy::Hash).collect();
+    let wishes: Vec<Wish> = plan.pools.iter().map(affinity::wish).collect();
     let method = route.method.named(&route.rules, |method, path| plan.schema.name(method, path));
     let route = Arc::new(Route { method, rules: route.rules.clone() });
-    let explained = explain::explain(&route, &args.listener, &metadata, &body, &hashes);
+    let explained = explain::explain(&route, &args.listener, &metadata, &body, &wishes);
     Ok(Report::new(&plan, &route, &path, explained))
 }
 

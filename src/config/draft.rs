@@ -17,6 +17,7 @@ use super::{identity, keys, methods, protos, routes};
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
+use crate::pool;
 use crate::route::schema::Schema;
 use crate::route::{Method, Routes, catalogue};
 
@@ -25,6 +26,8 @@ pub(super) struct Draft<'a> {
     pub listen: [Listen; 5],
     pub pools: PoolsDraft,
     pub reply: Reply,
+    /// Where the gateway runs.
+    pub zone: Option<String>,
     limits: Limits,
     memory_bytes: usize,
     methods: Vec<Method>,
@@ -47,6 +50,7 @@ pub(super) fn read<'a>(tree: &'a Node, findings: &mut Findings<'_>) -> Draft<'a>
     Draft {
         listen: listen::read(&root, &limits, findings),
         pools: PoolsDraft::read(&root, findings),
+        zone: root.read("zone", findings, |text| Ok(text.to_owned())),
         reply: root.word("reply", keys::REPLY, findings).map_or(Reply::default(), reply),
         memory_bytes: limits.size("memory", MEMORY_BYTES, findings),
         limits: read_limits(&limits, findings),
@@ -70,6 +74,8 @@ impl Draft<'_> {
         let drafts = self.pools.in_order(findings);
         let (paths, of_pools): (Vec<_>, Vec<_>) = drafts.into_iter().map(|draft| draft.apart(findings)).unzip();
         let (pools, sources): (Vec<_>, Vec<_>) = of_pools.into_iter().unzip();
+        let pools: Vec<_> =
+            pools.into_iter().map(|pool: pool::Settings| pool::Settings { zone: self.zone.clone(), ..pool }).collect();
         let methods = [catalogue::methods(), self.methods].concat();
         let compiler = Compiler { methods: &methods, pools: &pools, listeners: &listeners, schema: &self.schema };
         let rules = compiler.compile(&self.routes, findings);

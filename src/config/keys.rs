@@ -63,8 +63,12 @@ pub enum Kind {
     Label,
     /// The name of a pool.
     Pool,
+    /// Who or what keeps its backend.
+    AffinityBy,
     /// A share, with a percent sign.
     Share,
+    /// A part of a hundred, with a percent sign.
+    Percent,
     /// A rate, such as `5k/s`.
     Rate,
     /// Any text.
@@ -80,7 +84,9 @@ pub enum Kind {
 }
 
 /// The words of `pool.balance`.
-pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "hash"];
+pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "weighted", "hash", "pick_first"];
+/// The words of `pool.health.check`.
+pub(super) const CHECK: &[&str] = &["connect", "grpc", "tcp", "http"];
 /// The words of `reply`.
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
@@ -107,7 +113,7 @@ pub(super) const TRUTH: &[&str] = &["false", "true"];
 pub(super) const TRUTH_OR_NOT: &[&str] = &["true", "false"];
 
 /// Settings that had another name once, with the group they stand under.
-const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods")];
+const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods"), ("pool", "eject_after", "pool.health.fall")];
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
@@ -116,6 +122,7 @@ const H: u64 = 60 * M;
 const D: u64 = 24 * H;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// Every setting, in the order of the example file. A list's items stand under the list's path.
@@ -146,14 +153,23 @@ pub const KEYS: &[Key] = &[
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
-    Key { path: "pool.endpoints.endpoint", kind: Kind::Endpoint },
+    // What may stand for one of them, here and under `to`.
+    Key { path: "pool.endpoints.address", kind: Kind::Endpoint },
     Key { path: "pool.endpoints.name", kind: Kind::Label },
     amount("pool.endpoints.weight", Unit::Count, 1, WEIGHT_MAX as u64, None),
-    // A tier for each of a hundred clusters is beyond what anybody fails over through.
-    amount("pool.endpoints.priority", Unit::Count, 1, 100, Some("0")),
-    Key { path: "pool.endpoints.zone", kind: Kind::Label },
+    amount("pool.endpoints.tier", Unit::Count, 1, 100, Some("0")),
+    Key { path: "pool.endpoints.zone", kind: Kind::Text },
     Key { path: "pool.resolver", kind: Kind::Server },
     Key { path: "pool.balance", kind: Kind::Words(BALANCE) },
+    // A bound of a fair share exactly could be kept by nobody.
+    amount("pool.hash_bound", Unit::Percent, 105, 1_000, Some("off")),
+    Key { path: "pool.affinity", kind: Kind::Group },
+    Key { path: "pool.affinity.by", kind: Kind::AffinityBy },
+    amount("pool.affinity.ttl", Unit::Time, S, 30 * D, None),
+    amount("pool.affinity.entries", Unit::Count, 1_000, 10_000_000, None),
+    amount("pool.hand_over", Unit::Time, 100 * MS, H, Some("0")),
+    amount("pool.fail_over_below", Unit::Percent, 1, 100, Some("0")),
+    amount("pool.zone_spill", Unit::Size, KIB, GIB, Some("off")),
     // More than 100 ms of gathering would eat into the trip's own age.
     amount("pool.linger", Unit::Time, MS / 10, 100 * MS, Some("0")),
     Key { path: "pool.trip", kind: Kind::Group },
@@ -169,7 +185,21 @@ pub const KEYS: &[Key] = &[
     // As `limits.connection_age`.
     amount("pool.channel_age", Unit::Time, 10 * S, 30 * D, Some("off")),
     amount("pool.channels", Unit::Count, 1, 256, None),
-    amount("pool.eject_after", Unit::Count, 1, 1_000, None),
+    Key { path: "pool.health", kind: Kind::Group },
+    Key { path: "pool.health.check", kind: Kind::Words(CHECK) },
+    Key { path: "pool.health.service", kind: Kind::Text },
+    Key { path: "pool.health.path", kind: Kind::Text },
+    amount("pool.health.port", Unit::Count, 1, 65_535, None),
+    // More often than that a check tells more about the network than about the backend.
+    amount("pool.health.interval", Unit::Time, 100 * MS, H, Some("off")),
+    amount("pool.health.timeout", Unit::Time, 10 * MS, M, None),
+    amount("pool.health.rise", Unit::Count, 1, 1_000, None),
+    amount("pool.health.fall", Unit::Count, 1, 1_000, None),
+    amount("pool.health.ejection", Unit::Time, 10 * MS, H, None),
+    amount("pool.health.ejection_max", Unit::Time, 10 * MS, H, None),
+    Key { path: "pool.health.eject_max", kind: Kind::Percent },
+    Key { path: "pool.health.panic_below", kind: Kind::Percent },
+    amount("pool.health.slow_start", Unit::Time, 100 * MS, H, Some("0")),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),
     Key { path: "pool.authentication", kind: Kind::Token },
     Key { path: "pool.tls", kind: Kind::Tls },
@@ -182,6 +212,7 @@ pub const KEYS: &[Key] = &[
     amount("pool.message", Unit::Size, 4 * KIB, 50 * MIB, Some("off")),
     // Its members are the operator's words; each takes what `pool` takes, or its backends alone.
     Key { path: "pools", kind: Kind::Pools },
+    Key { path: "zone", kind: Kind::Text },
     Key { path: "reply", kind: Kind::Words(REPLY) },
     Key { path: "protos", kind: Kind::Files },
     Key { path: "methods", kind: Kind::Methods },
@@ -337,7 +368,9 @@ impl Kind {
             Kind::Conditions => "conditions".to_owned(),
             Kind::Label => "a word or a few".to_owned(),
             Kind::Pool => "the name of a pool".to_owned(),
+            Kind::AffinityBy => "peer, key, or metadata:NAME".to_owned(),
             Kind::Share => "0.0001% to 100%".to_owned(),
+            Kind::Percent => "0% to 100%".to_owned(),
             Kind::Rate => "1/h to 10M/s".to_owned(),
             Kind::Text => "a text".to_owned(),
             Kind::Texts => "texts, one or a list".to_owned(),
@@ -349,23 +382,4 @@ impl Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::flow::Flow;
-
-    #[test]
-    fn every_path_is_listed_once_and_under_a_listed_group() {
-        for (index, key) in KEYS.iter().enumerate() {
-            assert!(!KEYS[..index].iter().any(|other| other.path == key.path), "{}", key.path);
-            if let Some((parent, _)) = key.path.rsplit_once('.') {
-                assert!(KEYS[..index].iter().any(|other| other.path == parent), "{}", key.path);
-            }
-        }
-    }
-
-    #[test]
-    fn the_flows_a_method_may_name_are_all_flows() {
-        assert_eq!(FLOW.len(), Flow::ALL.len());
-        assert!(Flow::ALL.iter().all(|flow| FLOW.contains(&flow.name())));
-    }
-}
+mod tests;

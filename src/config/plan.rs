@@ -8,7 +8,6 @@ use super::unit::show_size;
 use super::written::Written;
 use crate::discovery::Source;
 use crate::listener::identity::Identity;
-use crate::pool::Policy;
 use crate::route::Routes;
 use crate::route::schema::Schema;
 use crate::wire::tls::ServerTls;
@@ -158,11 +157,7 @@ fn describe_tls(address: SocketAddr, tls: &Option<Arc<ServerTls>>) -> &'static s
 
 /// `pool         2 backends by hash: a:1, b:1`; the second of several is `pool tail`.
 fn describe_pool(at: usize, pool: &pool::Settings, source: &Source) -> String {
-    let balance = match pool.balance {
-        Policy::LeastLoad => "least_load",
-        Policy::RoundRobin => "round_robin",
-        Policy::Hash => "hash",
-    };
+    let balance = pool.balance.name();
     let shown: Vec<String> = pool.backends.iter().take(BACKENDS_SHOWN).map(|backend| backend.name.clone()).collect();
     let more = and_more(pool.backends.len(), BACKENDS_SHOWN);
     let name = if at == 0 && pool.name == "default" { "pool".to_owned() } else { format!("pool {}", pool.name) };

@@ -8,9 +8,9 @@ use super::file::{Node, Shape};
 use super::problem::{Findings, Mistake};
 use super::section::Section;
 use super::sources::{self, Backing};
-use super::{keys, tls};
+use super::{balance, health, tls};
 use crate::discovery::Source;
-use crate::pool::{Policy, Settings, TripSettings};
+use crate::pool::{Settings, TripSettings};
 
 /// A pool, and where the operator wrote about it.
 pub(super) struct PoolDraft {
@@ -159,9 +159,17 @@ fn named(name: &str, node: &Node, path: String, findings: &mut Findings<'_>) -> 
 fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> Settings {
     let usual = Settings::new(name, Vec::new());
     let trip = section.section("trip", findings);
-    let policies = [Policy::LeastLoad, Policy::RoundRobin, Policy::Hash];
+    let Settings { balance, hash_bound, affinity, hand_over, fail_over_below, zone_spill, .. } =
+        balance::read(section, &usual, findings);
     Settings {
-        balance: section.word("balance", keys::BALANCE, findings).map_or(usual.balance, |word| policies[word]),
+        balance,
+        hash_bound,
+        affinity,
+        hand_over,
+        fail_over_below,
+        zone_spill,
+        // Of the gateway, not of a pool.
+        zone: None,
         trip: TripSettings {
             messages_max: trip.count("messages", usual.trip.messages_max, findings),
             bytes_max: trip.size("bytes", usual.trip.bytes_max, findings),
@@ -174,7 +182,7 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         in_flight_messages_max: section.size_or_off("in_flight_messages", usual.in_flight_messages_max, findings),
         channel_age_max: section.time_or_off("channel_age", usual.channel_age_max, findings),
         channels_max: section.size("channels", usual.channels_max, findings),
-        eject_after: section.count("eject_after", usual.eject_after, findings),
+        health: health::read(section, findings),
         connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),
         authentication: section.read("authentication", findings, token),
         tls: tls::of_pool(section, findings),

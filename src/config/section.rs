@@ -187,8 +187,8 @@ impl<'a> Section<'a> {
             }
             let mend = match (keys::renamed(self.path, name), keys::elsewhere(name)) {
                 (Some(now), _) => format!("it is `{now}:` now"),
-                (None, Some(path)) => format!("it is `{path}`: write it there"),
-                (None, None) => match nearest(name, keys::names_under(self.path)) {
+                (None, Some(path)) if keys::advice(self.path).is_none() => format!("it is `{path}`: write it there"),
+                (None, _) => match nearest(name, keys::names_under(self.path)) {
                     Some(known) => format!("did you mean `{known}`?"),
                     None => {
                         let known: Vec<_> = keys::names_under(self.path).collect();

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::address;
 use super::plan::Plan;
 use super::pools::PoolPaths;
 use super::problem::{Findings, Mistake};
 use super::unit::{show_size, show_time};
+use super::{address, balance};
 use crate::discovery::{Source, file};
-use crate::pool::{self, Policy};
+use crate::pool;
 
 /// Messages of the largest size the budget must hold at once: one arriving, one cut apart, one waiting, one in flight.
 const MESSAGES_IN_MEMORY_MIN: usize = 4;
@@ -23,6 +23,7 @@ pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_
         at.memory(findings);
         at.times(findings);
     }
+    balance::check(plan, paths, findings);
     memory(plan, findings);
 }
 
@@ -107,11 +108,6 @@ impl At<'_> {
                 );
                 findings.error_in(&self.paths.backends, mistake);
             }
-        }
-        if self.pool.balance == Policy::Hash && backends.len() == 1 {
-            let mend = "add backends, or leave balance at least_load";
-            let mistake = Mistake::new("hash has nothing to choose from: there is one backend", mend);
-            findings.warn_of(&self.path("balance"), mistake);
         }
         self.lone_name(findings);
     }

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::address;
 use super::file::{Node, Shape};
 use super::nearest::nearest;
 use super::problem::{Findings, Mistake, Place};
-use super::section::{Section, empty, scalar};
+use super::section::{empty, scalar};
+use super::{address, balance};
 use crate::discovery::{Source, dns, file};
 use crate::pool::endpoint::host_name;
 use crate::pool::found::Found;
@@ -61,7 +61,8 @@ pub(super) fn read(node: &Node, key: &str, path: &str, findings: &mut Findings<'
     for (index, item) in items.iter().enumerate() {
         let at = findings.place(item.referenced);
         if let Shape::Map(_) = &item.value {
-            if let Some(found) = detailed(item, format!("{key}[{index}]"), findings) {
+            let read = |text: &str| address::endpoint(text).map(Found::at);
+            if let Some(found) = balance::backend(item, format!("{key}[{index}]"), findings, read) {
                 backing.add(Meaning::Backend(found), key, at, findings);
             }
             continue;
@@ -113,24 +114,8 @@ fn parts(text: &str) -> Vec<(&str, std::ops::Range<usize>)> {
         .collect()
 }
 
-/// A backend of which more is said than its address.
-fn detailed(node: &Node, shown: String, findings: &mut Findings<'_>) -> Option<Found> {
-    let section = Section::of(node, "pool.endpoints", shown.clone(), findings);
-    if !section.has("endpoint") {
-        let mistake = Mistake::new("has no `endpoint`", "write `{ endpoint: host:port }`, or just the address");
-        findings.error(findings.place(node.referenced), &shown, mistake);
-        return None;
-    }
-    let bare = section.read("endpoint", findings, address::endpoint).map(Found::at);
-    let name = section.read("name", findings, backend_name);
-    let zone = section.read("zone", findings, |text| Ok(text.to_owned()));
-    let weight = section.count("weight", 1, findings);
-    let priority = section.count("priority", 0, findings);
-    let bare = bare?;
-    Some(Found { name: name.unwrap_or_else(|| bare.name.clone()), weight, priority, zone, ..bare })
-}
-
-fn backend_name(text: &str) -> Result<String, Mistake> {
+/// Reads what a backend is called.
+pub(super) fn backend_name(text: &str) -> Result<String, Mistake> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '[' | ']');
     if text.len() > NAME_CHARS_MAX || !text.chars().all(is_word) {
         let mend = format!("use up to {NAME_CHARS_MAX} letters, digits, `_`, `-`, `.`, `:` and `/`");

@@ -13,6 +13,8 @@ pub enum Unit {
     Size,
     /// Time: ns, us, ms, s, m, h, d.
     Time,
+    /// Whole hundredths, with a percent sign.
+    Percent,
 }
 
 /// An amount an operator may choose.
@@ -72,6 +74,7 @@ impl Unit {
             Unit::Count => &[],
             Unit::Size => &SIZES,
             Unit::Time => &TIMES,
+            Unit::Percent => &[("%", 1)],
         }
     }
 
@@ -82,6 +85,9 @@ impl Unit {
         if self == Unit::Count {
             let (Ok(count), "") = (number.parse(), name) else { return Err(wrong()) };
             return Ok(count);
+        }
+        if self == Unit::Percent && (number.contains('.') || number.is_empty()) {
+            return Err(wrong());
         }
         if number.is_empty() || number.starts_with('.') || number.ends_with('.') {
             return Err(wrong());
@@ -109,6 +115,7 @@ impl Unit {
             Unit::Count => "a whole number",
             Unit::Size => "a size",
             Unit::Time => "a time",
+            Unit::Percent => "a whole number of percent",
         }
     }
 
@@ -117,6 +124,7 @@ impl Unit {
             Unit::Count => "counting",
             Unit::Size => "size",
             Unit::Time => "time",
+            Unit::Percent => "shares",
         }
     }
 
@@ -126,6 +134,7 @@ impl Unit {
         match self {
             Unit::Count => "write digits only, for example 8".to_owned(),
             Unit::Size => format!("write {number}KiB or {number}MiB (units: B, KiB, MiB, GiB, TiB)"),
+            Unit::Percent => "write digits and a percent sign, for example 50%".to_owned(),
             Unit::Time => format!("write {number}s or {number}ms (units: ns, us, ms, s, m, h, d)"),
         }
     }
@@ -221,7 +230,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_can_be_read_back(amount in 1_u64..) {
-            for unit in [Unit::Count, Unit::Size, Unit::Time] {
+            for unit in [Unit::Count, Unit::Size, Unit::Time, Unit::Percent] {
                 prop_assert_eq!(unit.parse(&unit.show(amount)), Ok(amount));
             }
         }

@@ -75,7 +75,7 @@ fn text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Reads a list of backends, YAML or JSON: `host:port`, or a map of `endpoint`, `name`, `weight`, `priority` and `zone`.
+/// Reads a list of backends, YAML or JSON: `host:port`, or a map of `address`, `name`, `weight`, `tier` and `zone`.
 /// `path` is what messages call the file.
 ///
 /// # Errors
@@ -85,7 +85,7 @@ pub fn read(text: &str, path: &Path) -> Result<Vec<Found>, Trouble> {
     let entries: Option<Vec<Spanned<Entry>>> = serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map(|location| format!(":{}", location.line())).unwrap_or_default();
         let said = DefaultMessageFormatter.format_message(error.without_snippet()).into_owned();
-        Trouble::Failed(format!("{name}{line}: {said}; write a list of `- host:port` or `- {{ endpoint: host:port }}`"))
+        Trouble::Failed(format!("{name}{line}: {said}; write a list of `- host:port` or `- {{ address: host:port }}`"))
     })?;
     let mut all: Vec<Found> = Vec::new();
     for Spanned { value: Entry(found), referenced, .. } in entries.unwrap_or_default() {
@@ -119,10 +119,10 @@ struct Entry(Found);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Detailed {
-    endpoint: String,
+    address: String,
     name: Option<String>,
     weight: Option<u32>,
-    priority: Option<u32>,
+    tier: Option<u32>,
     zone: Option<String>,
 }
 
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
     type Value = Entry;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a backend, `host:port` or `{ endpoint: host:port }`")
+        f.write_str("a backend, `host:port` or `{ address: host:port }`")
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Entry, E> {
@@ -149,7 +149,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
         let detailed = Detailed::deserialize(MapAccessDeserializer::new(map))?;
-        let endpoint: Endpoint = detailed.endpoint.trim().parse().map_err(A::Error::custom)?;
+        let endpoint: Endpoint = detailed.address.trim().parse().map_err(A::Error::custom)?;
         let bare = Found::at(endpoint);
         let weight = detailed.weight.unwrap_or(bare.weight);
         if !(1..=WEIGHT_MAX).contains(&weight) {
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
         Ok(Entry(Found {
             name: detailed.name.unwrap_or_else(|| bare.name.clone()),
             weight,
-            priority: detailed.priority.unwrap_or_default(),
+            priority: detailed.tier.unwrap_or_default(),
             zone: detailed.zone,
             ..bare
         }))
@@ -179,14 +179,15 @@ mod tests {
     fn a_backend_is_an_address_or_a_map() {
         let text = "
 - oap-0:11800
-- { endpoint: '10.0.0.1:11800', name: b, weight: 3, priority: 1, zone: eu-1a }
+- { address: '10.0.0.1:11800', name: b, weight: 3, tier: 1, zone: eu-1a }
 ";
         let all = listed(text).unwrap();
         assert_eq!(all[0], Found::at("oap-0:11800".parse().unwrap()));
         let zone = Some("eu-1a".to_owned());
         let second = Found::at("10.0.0.1:11800".parse().unwrap());
         assert_eq!(all[1], Found { name: "b".to_owned(), weight: 3, priority: 1, zone, ..second });
-        let json = r#"["oap-0:11800", {"endpoint": "10.0.0.1:11800", "name": "b", "weight": 3, "priority": 1, "zone": "eu-1a"}]"#;
+        let json =
+            r#"["oap-0:11800", {"address": "10.0.0.1:11800", "name": "b", "weight": 3, "tier": 1, "zone": "eu-1a"}]"#;
         assert_eq!(listed(json), Ok(all));
     }
 
@@ -195,8 +196,8 @@ mod tests {
         for (text, said) in [
             ("- a:1\n- b\n", "backends.yaml:2: \"b\" has no port"),
             ("- a:1\n- a:1\n", "backends.yaml:2: a:1 is named twice; name each backend once"),
-            ("- a:1\n- endpoint: b:1\n  weigth: 3\n", "weigth"),
-            ("- a:1\n- { endpoint: b:1, weight: 0 }\n", "backends.yaml:2: weight 0 is not from 1 to 1000"),
+            ("- a:1\n- address: b:1\n  weigth: 3\n", "weigth"),
+            ("- a:1\n- { address: b:1, weight: 0 }\n", "backends.yaml:2: weight 0 is not from 1 to 1000"),
             ("a: 1\n", "backends.yaml:1: "),
             ("- [\n", "backends.yaml:"),
             ("# nobody yet\n", "backends.yaml lists no backend"),

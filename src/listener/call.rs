@@ -15,6 +15,7 @@ use crate::wire::compression::Encoding;
 use crate::wire::grpc::Code;
 use crate::wire::server::Call;
 
+use super::affinity;
 use super::records::RecordsCall;
 use super::relay::RelayCall;
 use super::reply::{Complaint, Tone};
@@ -43,23 +44,24 @@ pub async fn serve(call: Call, worker: Rc<Worker>, closing: Rc<Closing>, port: u
     if terms.calls_max(port).is_some_and(|most| entry.calls_open() > most) {
         return worker.refuse(call.answer, listener, &Tone::of(path).too_many_calls());
     }
+    let callers = affinity::of_caller(&terms.pools, peer, &call.head.headers);
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
-            let terms = Rc::clone(&terms);
-            RelayCall { worker, closing, route: Arc::clone(route), call, received, entry, terms }.run().await;
+            let (route, terms) = (Arc::clone(route), Rc::clone(&terms));
+            RelayCall { worker, closing, route, call, callers, received, entry, terms }.run().await;
         }
         Split::Records(_) => {
-            let terms = Rc::clone(&terms);
-            RecordsCall { worker, closing, route: Arc::clone(route), call, received, entry, terms }.run().await;
+            let (route, terms) = (Arc::clone(route), Rc::clone(&terms));
+            RecordsCall { worker, closing, route, call, callers, received, entry, terms }.run().await;
         }
         Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {
                 Ok(encoding) => encoding,
                 Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
             };
-            let caller = Caller { path, only: worker.ports[port].only, metadata: said(&call.head.headers) };
+            let caller = Caller { path, only: worker.ports[port].only, peer, metadata: said(&call.head.headers) };
             let metadata = terms.decided.identity.metadata(&call.head.headers);
-            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &terms.sorters);
+            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, callers, &terms.sorters);
             let (flow, inflow, answering) = (route.method.flow, call.inflow, call.answer);
             let call =
                 SortCall { worker, closing, flow, inflow, answering, encoding, sorter, received, entry, terms, caller };

@@ -44,6 +44,11 @@ impl Counts {
         self.worker.books.sent_again(u64::from(self.held.messages()));
     }
 
+    /// Bytes that came so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The listener the call came to.
     pub fn listener(&self) -> &'static str {
         self.entry.listener()

@@ -20,6 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
+use crate::message::parcel::Tie;
 use crate::metrics::{self, LostReason};
 use crate::pool::Member;
 use crate::route::Route;
@@ -52,6 +53,8 @@ pub struct RecordsCall {
     pub route: Arc<Route>,
     /// The call.
     pub call: Call,
+    /// What ties it to a backend in each pool, by who calls.
+    pub callers: Vec<Option<Tie>>,
     /// Counts.
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
@@ -111,7 +114,7 @@ impl RecordsCall {
         let method = &self.route.method;
         let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity).read_here();
         let rules = Rules::of(&self.route.rules, listener, &head.headers);
-        let courses = Courses::new(rules, &self.route, &terms);
+        let courses = Courses::new(rules, &self.route, &terms, &self.callers);
         let mut counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
         let reading = Reading::new(inflow, &counts, Rc::clone(&terms), method.flow, outbound.deadline);
         let serving = async {
@@ -189,7 +192,7 @@ impl Batch {
         let opening = async {
             match &piece.member {
                 Some(member) => pool.open_on(member, self.flow, head).await.map(|call| (Rc::clone(member), call)),
-                None => Some(pool.open(self.flow, self.outbound.path, None, piece.failed, head).await),
+                None => Some(pool.open(self.flow, self.outbound.path, course.caller, piece.failed, head).await),
             }
         };
         let (member, call) = match tokio::time::timeout_at(self.until, opening).await {
@@ -201,7 +204,7 @@ impl Batch {
         let backend = member.backend();
         let mut attempt = Attempt::new(call, &piece.chunks);
         let patience = pool.settings().trip.answer_deadline;
-        let answering = attempt.answer(patience, || backend.late());
+        let answering = attempt.answer(patience, backend);
         let answered = match tokio::time::timeout_at(self.until, answering).await {
             Ok(answered) => answered,
             // It may be at work on the piece: saying it elsewhere would count it twice, and nobody waits any more.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
+use crate::message::parcel::Tie;
 use crate::metrics;
 use crate::pool::{Member, Pool};
 use crate::route::Route;
@@ -41,6 +42,8 @@ pub struct RelayCall {
     pub route: Arc<Route>,
     /// The call.
     pub call: Call,
+    /// What ties it to a backend in each pool, by who calls.
+    pub callers: Vec<Option<Tie>>,
     /// Counts.
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
@@ -57,7 +60,7 @@ struct Attempt {
     outbound: Outbound,
     flow: Flow,
     tone: Tone,
-    key: Option<u64>,
+    tie: Option<Tie>,
     /// Backends that have failed this call, a bit each.
     failed: u64,
     /// The backend that has the call now, or had it last.
@@ -74,7 +77,7 @@ impl RelayCall {
         let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity);
         let counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
         let mut sent = Sent::new(inflow, counts, method, &head.headers, terms.limits().message_bytes_max);
-        let mut direction = Direction::new(&self.route, listener, &head.headers, &terms);
+        let mut direction = Direction::new(&self.route, listener, &head.headers, &terms, self.callers);
         if direction.must_read() {
             let open_until = outbound.until(terms.limits().relay_deadline);
             let mut ear = sent.counts.closing.ear();
@@ -90,10 +93,11 @@ impl RelayCall {
         if let Some(reason) = direction.stopped {
             return sent.give_up(answer, &self.route, reason).await;
         }
-        let pool = Rc::clone(&terms.pools[direction.pool()]);
+        let (pool, tie) = direction.ends_at();
+        let pool = Rc::clone(&terms.pools[pool]);
         let mut attempt = Attempt {
             outbound,
-            key: direction.key,
+            tie,
             failed: 0,
             member: None,
             flow: method.flow,
@@ -133,7 +137,7 @@ impl Attempt {
         loop {
             let pool = Rc::clone(&self.pool);
             let head = |authority: &str| self.outbound.head(authority);
-            let opening = pool.open(self.flow, self.outbound.path, self.key, self.failed, head);
+            let opening = pool.open(self.flow, self.outbound.path, self.tie, self.failed, head);
             let opening = async {
                 // What goes on without its caller does not wait for it either.
                 match sent.flushes {
@@ -148,9 +152,14 @@ impl Attempt {
                 Err(_) => return Ended::failed(self.tone.no_backend()),
             };
             self.member = Some(Rc::clone(&member));
-            let patience =
-                Patience { deadline: self.outbound.deadline, first_answer: self.terms.limits().relay_deadline };
-            let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
+            let patience = Patience {
+                deadline: self.outbound.deadline,
+                first_answer: self.terms.limits().relay_deadline,
+                late: pool.settings().trip.answer_deadline,
+            };
+            let ended = Exchange::new(sent, answer, open, member.backend(), self.tone).run(patience).await;
+            // What a call brought is known at its end; from then on it counts as sent lately.
+            drop(pool.carry(&member, self.flow, sent.counts.bytes()));
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
                     if status.code == Code::Unimplemented {
@@ -176,6 +185,8 @@ pub(super) struct Patience {
     pub deadline: Option<Instant>,
     /// Without one: how long a backend may take to begin its answer once the caller has half-closed.
     pub first_answer: Duration,
+    /// When a backend that has said nothing to anybody since then is doubted.
+    pub late: Duration,
 }
 
 impl Ended {

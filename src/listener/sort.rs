@@ -3,6 +3,7 @@
 mod arrivals;
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -24,6 +25,7 @@ use crate::wire::server::Answering;
 use crate::wire::stream::Inflow;
 
 use super::Reply;
+use super::affinity;
 use super::held::Held;
 use super::register::Entry;
 use super::reply::{self, Complaint};
@@ -63,6 +65,8 @@ pub struct Caller {
     pub path: &'static str,
     /// The only flow its listener serves.
     pub only: Option<Flow>,
+    /// Where from.
+    pub peer: IpAddr,
     /// What it said when it began.
     pub metadata: Box<[(HeaderName, HeaderValue)]>,
 }
@@ -177,7 +181,9 @@ impl Road {
         let Ok(route) = terms.decided.routes.find(caller.path, caller.only) else { return false };
         let metadata: HeaderMap = caller.metadata.iter().cloned().collect();
         let separating = terms.decided.identity.metadata(&metadata);
-        let follows = self.sorter.follow(route, self.entry.listener(), &metadata, separating, &terms.sorters);
+        let callers = affinity::of_caller(&terms.pools, caller.peer, &metadata);
+        let listener = self.entry.listener();
+        let follows = self.sorter.follow(route, listener, &metadata, separating, callers, &terms.sorters);
         if follows {
             self.terms = terms;
         }
@@ -323,12 +329,12 @@ impl Road {
             if let Some(mirror) = sorted.mirror {
                 self.worker.mirror(&self.terms.pools[mirror], &sorted);
             }
-            let Sorted { mut run, subject, context, key, pool, .. } = sorted;
+            let Sorted { mut run, subject, context, tie, pool, .. } = sorted;
             while let Some(run) = subject.take_parcel(&mut run) {
                 let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
                 let ticket = self.held.take(run.messages());
                 let (subject, context) = (Rc::clone(&subject), context.clone());
-                let parcel = Parcel { run, subject, context, key, ticket, permit, suspicion: None };
+                let parcel = Parcel { run, subject, context, tie, ticket, permit, suspicion: None };
                 self.terms.pools[pool].take(parcel);
             }
         }

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::message::flow::Flow;
-use crate::pool::{Policy, Pool};
+use crate::pool::Pool;
 use crate::route::Routes;
 use crate::route::sorter::{self, Subjects};
 use crate::wire::tls::ServerTls;
 
+use super::affinity;
 use super::identity::Identity;
 use super::{Limits, Reply, Settings};
 
@@ -43,8 +44,8 @@ pub struct Terms {
 impl Terms {
     /// The terms of a plan whose pools are these. `subjects` are the worker's: they outlive terms.
     pub fn new(decided: Arc<Decided>, pools: Vec<Rc<Pool>>, subjects: &Rc<Subjects>) -> Rc<Self> {
-        let hashes = pools.iter().map(|pool| pool.settings().balance == Policy::Hash).collect();
-        Rc::new(Self { sorters: sorter::Shared { subjects: Rc::clone(subjects), hashes }, decided, pools })
+        let wishes = pools.iter().map(|pool| affinity::wish(&pool.settings())).collect();
+        Rc::new(Self { sorters: sorter::Shared { subjects: Rc::clone(subjects), wishes }, decided, pools })
     }
 
     /// What any one peer may ask.

@@ -166,8 +166,8 @@ impl Worker {
                 ticket.lose(LostReason::Limited);
                 continue;
             };
-            let (subject, context, key) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.key);
-            pool.take_now(Parcel { run, subject, context, key, ticket, permit, suspicion: None });
+            let (subject, context, tie) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.tie);
+            pool.take_now(Parcel { run, subject, context, tie, ticket, permit, suspicion: None });
         }
     }
 

@@ -31,14 +31,25 @@ pub struct Parcel {
     pub subject: Rc<Subject>,
     /// What is carried into them, where it may change within a stream.
     pub context: Option<Rc<Context>>,
-    /// Decides the backend where the contract is sticky or the pool hashes.
-    pub key: Option<u64>,
+    /// What ties them to a backend, if anything does.
+    pub tie: Option<Tie>,
     /// Answers for the messages.
     pub ticket: Ticket,
     /// Answers for the memory.
     pub permit: Permit,
     /// Set once a backend has refused a trip these messages were on.
     pub suspicion: Option<Suspicion>,
+}
+
+/// What ties messages to a backend: a key, and how much it binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tie {
+    /// Equal keys must meet one backend, on every replica: their receiver keeps state, or the operator says so.
+    Sticky(u64),
+    /// Equal keys meet one backend, on every replica, unless that has far more than its share.
+    Hashed(u64),
+    /// Equal keys meet the backend that had them before.
+    Affine(u64),
 }
 
 /// What is known of messages that a backend has refused, together with others or alone.
@@ -163,7 +174,7 @@ impl Parcel {
                 run,
                 subject: Rc::clone(&self.subject),
                 context: self.context.clone(),
-                key: self.key,
+                tie: self.tie,
                 ticket: self.ticket.split(1),
                 suspicion: self.suspicion,
             }

@@ -97,12 +97,38 @@ reasons! {
 }
 
 reasons! {
+    /// Why a backend is out.
+    pub enum Fault {
+        /// No connection could be opened, or it broke.
+        Unreachable = "unreachable",
+        /// It answers checks, and the answer is no.
+        Unhealthy = "unhealthy",
+        /// Its answers were errors.
+        Failing = "failing",
+        /// An answer did not come in time.
+        Late = "late",
+        /// It owes answers and says nothing, for longer than is usual for it.
+        Suspect = "suspect",
+    }
+}
+
+reasons! {
     /// Why a connection was asked to go elsewhere.
     pub enum RetiredReason {
         /// It has reached `limits.connection_age`.
         Age = "age",
         /// It has had no call for `limits.idle_connection`.
         Idle = "idle",
+    }
+}
+
+reasons! {
+    /// What a health check said.
+    pub enum CheckOutcome {
+        /// The backend is well.
+        Passed = "passed",
+        /// It is not, or not there.
+        Failed = "failed",
     }
 }
 
@@ -140,6 +166,8 @@ mod tests {
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(ReloadResult::ALL.iter().enumerate().all(|(at, result)| result.index() == at));
+        assert!(Fault::ALL.iter().enumerate().all(|(at, fault)| fault.index() == at));
+        assert!(CheckOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }

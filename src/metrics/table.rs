@@ -86,8 +86,12 @@ table! {
         "Messages that a route drops, by the operator's own word for why. If high, suspect a route that matches more than it was meant to.";
     MIRRORED_MESSAGES: Kind::Counter, Count, "switchyard_mirrored_messages_total", ["outcome"],
         "Copies of messages made by `mirror`, by what became of them. If given_up is high, suspect the mirror's pool: copies never wait.";
+    POOL_TIER: Kind::Gauge, Count, "switchyard_pool_tier", ["pool"],
+        "The tier of backends that serves. If above the lowest there is, suspect the backends of the tiers before it.";
+    AFFINITY_ENTRIES: Kind::Gauge, Count, "switchyard_affinity_entries", ["pool"],
+        "Callers or keys that a pool with affinity remembers. If high beside pool.affinity.entries, suspect keys that are kept too short.";
     BACKEND_UP: Kind::Gauge, Count, "switchyard_backend_up", ["pool", "backend"],
-        "1 while the backend takes new messages, else 0. If 0, suspect the backend, its address or the network to it.";
+        "1 while the backend takes new messages, else 0. If 0, suspect what `state` in /snapshot and docs/health.md say of it.";
     BACKEND_MESSAGES: Kind::Counter, Count, "switchyard_backend_messages_total", ["pool", "backend"],
         "Messages the backend answered OK for. If high beside its neighbours, suspect hot keys (hash) or neighbours that are down.";
     BACKEND_BYTES: Kind::Counter, Bytes, "switchyard_backend_bytes_total", ["pool", "backend"],
@@ -110,8 +114,10 @@ table! {
         "Connections to the backend that came up. If high, suspect a backend or a middlebox that closes connections.";
     BACKEND_CONNECT_FAILURES: Kind::Counter, Count, "switchyard_backend_connect_failures_total", ["pool", "backend"],
         "Connections to the backend that failed. If high, suspect a wrong address or port, TLS settings or a backend that is down.";
-    BACKEND_EJECTIONS: Kind::Counter, Count, "switchyard_backend_ejections_total", ["pool", "backend"],
-        "Times the backend was taken out of the choice. If high, suspect a backend that is overloaded or restarts.";
+    BACKEND_EJECTIONS: Kind::Counter, Count, "switchyard_backend_ejections_total", ["pool", "backend", "reason"],
+        "Times the backend was taken out of the choice, by why. If high for suspect or late, suspect a backend that pauses or is overloaded; for unreachable, one that restarts.";
+    BACKEND_CHECKS: Kind::Counter, Count, "switchyard_backend_checks_total", ["pool", "backend", "outcome"],
+        "Health checks, by what they said. If high for failed, suspect a backend that is down or a check that asks for what it does not have.";
     DISCOVERY_UPDATES: Kind::Counter, Count, "switchyard_discovery_updates_total", ["pool", "result"],
         "Looks at the source of a pool's backends, by what they gave. If high for empty or failed, suspect what the log says of the source.";
     DISCOVERY_BACKENDS: Kind::Gauge, Count, "switchyard_discovery_backends", ["pool"],

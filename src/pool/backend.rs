@@ -1,6 +1,6 @@
 //! One backend as all workers see it: its name, its health and the figures people ask for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +9,15 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::metrics;
-use crate::wire::grpc::Code;
 
 use super::balance::hash_of_name;
 use super::found::Found;
-use super::health::Health;
+use super::health::{Health, RAMP_TO};
 use super::{Endpoint, Settings};
+
+mod judging;
+
+pub use judging::Owed;
 
 /// How long a backend is believed not to serve a method; it may be upgraded.
 const LACK_BELIEVED: Duration = Duration::from_secs(60);
@@ -36,8 +39,10 @@ pub struct Backend {
     up: AtomicBool,
     /// Whether it may keep its channels, copied in the same way.
     wanted: AtomicBool,
-    /// Tells the prober that the backend has gone out.
-    went_out: Notify,
+    /// Its part of what it would get otherwise, in thousandths: a copy that the road reads without a lock.
+    ramp: AtomicU32,
+    /// Tells the prober that a check is due at another time than it knows.
+    check_moved: Notify,
     /// Tells every worker that some backend came or went.
     changed: watch::Sender<u64>,
     /// Methods it answered UNIMPLEMENTED to, and until when that is believed.
@@ -58,6 +63,8 @@ struct State {
     is_leaving: bool,
     /// Its source does not name it any more.
     is_gone: bool,
+    /// Since when nothing has spoken against it.
+    up_since: Instant,
 }
 
 /// Running sums over all workers.
@@ -102,7 +109,8 @@ impl Backend {
     pub fn new(found: Found, number: u32, settings: &Settings, changed: watch::Sender<u64>) -> Self {
         let name = found.name.clone();
         let handles = metrics::Backend::of(&settings.name, &name);
-        let (health, is_leaving) = (Health::new(settings.eject_after), found.is_leaving);
+        let health = Health::new(settings.health.clone(), Instant::now(), fastrand::f64());
+        let is_leaving = found.is_leaving;
         handles.up.set(if is_leaving { 0.0 } else { 1.0 });
         let named = found.server_name.as_ref().map(|host| Endpoint { host: host.clone(), port: found.endpoint.port });
         Self {
@@ -112,10 +120,17 @@ impl Backend {
             name_hash: hash_of_name(&name),
             name,
             number,
-            state: Mutex::new(State { health, is_drained: false, is_leaving, is_gone: false }),
+            state: Mutex::new(State {
+                health,
+                is_drained: false,
+                is_leaving,
+                is_gone: false,
+                up_since: Instant::now(),
+            }),
             up: AtomicBool::new(!is_leaving),
             wanted: AtomicBool::new(!is_leaving),
-            went_out: Notify::new(),
+            ramp: AtomicU32::new(RAMP_TO),
+            check_moved: Notify::new(),
             changed,
             lacks: Mutex::default(),
             lacks_any: AtomicBool::new(false),
@@ -187,9 +202,27 @@ impl Backend {
         self.wanted.load(Relaxed)
     }
 
+    /// Since when it may be sent new messages without a break; of one that may not now, the last time before.
+    pub fn up_since(&self) -> Instant {
+        self.state().up_since
+    }
+
     /// Whether it may be sent new messages.
     pub fn is_up(&self) -> bool {
         self.up.load(Relaxed)
+    }
+
+    /// Its part of what it would get otherwise, in thousandths; less than all while it starts slowly. At most as old as
+    /// the last [`Backend::grow`].
+    pub fn ramp(&self) -> u32 {
+        self.ramp.load(Relaxed)
+    }
+
+    /// Brings its part up to date; costs nothing once that is whole.
+    pub fn grow(&self) {
+        if self.ramp() < RAMP_TO {
+            self.change(|_, _| {});
+        }
     }
 
     /// Its metric handles.
@@ -246,34 +279,6 @@ impl Backend {
         self.delivered(messages, bytes);
     }
 
-    /// A trip was answered `OK` so long after its half-close.
-    pub fn answered(&self, waited: Duration) {
-        let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        // An eighth of the newest: about the last ten answers count. Lost updates between workers do not matter.
-        let before = self.figures.answer_micros.load(Relaxed);
-        self.figures.answer_micros.store(before - before / 8 + sample / 8, Relaxed);
-        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.figures.last_answer_micros.store(now.max(1), Relaxed);
-        self.handles.answers(Code::Ok.name()).increment(1);
-        self.handles.trip_seconds.record(waited.as_secs_f64());
-        self.state().health.answered();
-    }
-
-    /// A trip ended in an error that is the backend's.
-    pub fn failed(&self, code: Code) {
-        self.handles.answers(code.name()).increment(1);
-        self.update(|health, now| health.failed(now));
-    }
-
-    /// A trip ended in an error that may be the messages' own. Said of trip after trip of messages nobody suspects, it
-    /// is the backend's.
-    pub fn refused(&self, code: Code, in_company: bool) {
-        self.handles.answers(code.name()).increment(1);
-        if in_company {
-            self.update(|health, now| health.failed(now));
-        }
-    }
-
     /// It does not serve a method: believed for a while, so that an old collector in a mixed pool is not asked for it
     /// with every message.
     pub fn lack(&self, path: &str) {
@@ -301,79 +306,6 @@ impl Backend {
         lacks.iter().any(|(method, _)| method == path)
     }
 
-    /// Whether a trip was answered `OK` after this moment.
-    pub fn has_answered_since(&self, moment: Instant) -> bool {
-        let micros = self.figures.last_answer_micros.load(Relaxed);
-        micros > 0 && self.started + Duration::from_micros(micros) > moment
-    }
-
-    /// An answer did not come in time.
-    pub fn late(&self) {
-        self.update(|health, now| health.late(now));
-    }
-
-    /// A connection could not be opened or broke.
-    pub fn unreachable(&self) {
-        self.handles.connect_failures.increment(1);
-        self.update(|health, now| health.unreachable(now, fastrand::f64()));
-    }
-
-    /// A connection was opened.
-    pub fn connected(&self) {
-        self.handles.connects.increment(1);
-    }
-
-    /// A probe is over.
-    pub fn probed(&self, succeeded: bool) {
-        self.update(|health, now| match succeeded {
-            true => health.probe_succeeded(),
-            false => health.probe_failed(now, fastrand::f64()),
-        });
-    }
-
-    /// Waits until a probe is due. Cancel-safe.
-    pub async fn probe_due(&self) {
-        loop {
-            let probe_at = self.state().health.probe_at();
-            match probe_at {
-                Some(at) => return tokio::time::sleep_until(at).await,
-                None => self.went_out.notified().await,
-            }
-        }
-    }
-
-    /// Changes the health and tells everybody if the backend came or went.
-    fn update(&self, change: impl FnOnce(&mut Health, Instant)) {
-        self.change(|state, now| change(&mut state.health, now));
-    }
-
-    /// Changes the state and tells everybody if that matters to them.
-    fn change(&self, change: impl FnOnce(&mut State, Instant)) {
-        let mut state = self.state();
-        let (before, fault) = (state.name(), state.health.fault());
-        change(&mut state, Instant::now());
-        let (after, is_wanted, is_up) = (state.name(), state.is_wanted(), state.is_up());
-        let new_fault = state.health.fault().filter(|_| fault.is_none());
-        self.wanted.store(is_wanted, Relaxed);
-        let was_up = self.up.swap(is_up, Relaxed);
-        drop(state);
-        if let Some(fault) = new_fault {
-            tracing::warn!(backend = %self.name, fault = fault.name(), "backend is out: it gets no new messages until a probe succeeds");
-            self.handles.ejections.increment(1);
-            self.went_out.notify_one();
-        }
-        if before == after {
-            return;
-        }
-        if is_up != was_up {
-            self.handles.up.set(if is_up { 1.0 } else { 0.0 });
-        }
-        if new_fault.is_none() {
-            tracing::info!(backend = %self.name, before, after, "backend has changed");
-        }
-        self.changed.send_modify(|epoch| *epoch += 1);
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -387,7 +319,7 @@ impl State {
     }
 
     fn is_up(&self) -> bool {
-        self.is_wanted() && self.health.fault().is_none()
+        self.is_wanted() && self.health.is_usable()
     }
 
     /// `up`, or why not.
@@ -397,6 +329,7 @@ impl State {
             _ if self.is_drained => "draining",
             _ if self.is_leaving => "leaving",
             Some(fault) => fault.name(),
+            None if self.health.is_starting() => "starting",
             None => "up",
         }
     }

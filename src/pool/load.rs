@@ -7,6 +7,7 @@ use crate::message::flow::Flow;
 use crate::message::parcel::Parcel;
 
 use super::balance::Candidates;
+use super::balance::roster::Roster;
 use super::{Member, Pool};
 
 /// What speaks against a backend, in bytes, as one worker sees it. No reply is needed to notice a slow one: its
@@ -23,6 +24,8 @@ pub struct Load {
     /// brought. Each flow evens out on its own: a byte of metrics costs a collector something else than a byte of logs,
     /// and rates that people watch should not follow each other's sizes.
     pub(super) recent: [Cell<u64>; Flow::ALL.len()],
+    /// The same, however far ahead of the others it is: what a backend has of keys is not evened out by what is new.
+    pub(super) given: [Cell<u64>; Flow::ALL.len()],
     /// It allows no stream at all and something has waited for one too long.
     pub(super) starved: Cell<bool>,
 }
@@ -35,6 +38,7 @@ const WAITING_WEIGHT: u64 = 4;
 pub(super) struct Usable<'a> {
     pub pool: &'a Pool,
     pub members: &'a [Rc<Member>],
+    pub roster: &'a Roster,
     pub avoid: u64,
     pub flow: Flow,
 }
@@ -54,16 +58,23 @@ impl Load {
         self.waiting_messages.set(self.waiting_messages.get() - u64::from(parcel.messages()));
     }
 
+    /// Bytes of a flow are entrusted to its channels.
+    pub(super) fn give(&self, flow: Flow, bytes: usize) {
+        for lately in [&self.recent[flow.index()], &self.given[flow.index()]] {
+            lately.set(lately.get() + bytes as u64);
+        }
+    }
+
     pub(super) fn cool(&self) {
-        self.recent.iter().for_each(|recent| recent.set(recent.get() - recent.get() / 10));
+        self.recent.iter().chain(&self.given).for_each(|lately| lately.set(lately.get() - lately.get() / 10));
     }
 }
 
 // === impl Usable ===
 
 impl Candidates for Usable<'_> {
-    fn count(&self) -> usize {
-        self.members.len()
+    fn roster(&self) -> &Roster {
+        self.roster
     }
 
     fn is_usable(&self, at: usize) -> bool {
@@ -71,16 +82,19 @@ impl Candidates for Usable<'_> {
     }
 
     fn load(&self, at: usize) -> u64 {
+        self.waiting(at) * WAITING_WEIGHT + self.members[at].load.recent[self.flow.index()].get()
+    }
+
+    fn waiting(&self, at: usize) -> u64 {
         let member = &self.members[at];
-        let held_up = member.load.waiting.get() + member.blocked_bytes();
-        held_up as u64 * WAITING_WEIGHT + member.load.recent[self.flow.index()].get()
+        (member.load.waiting.get() + member.blocked_bytes()) as u64
     }
 
-    fn name_hash(&self, at: usize) -> u64 {
-        self.members[at].backend().name_hash()
+    fn given(&self, at: usize) -> u64 {
+        self.members[at].load.given[self.flow.index()].get()
     }
 
-    fn given(&self, at: usize) -> &Cell<u64> {
-        &self.members[at].given
+    fn turns(&self, at: usize) -> &Cell<u64> {
+        &self.members[at].turns
     }
 }

@@ -19,8 +19,8 @@ pub struct Member {
     pub(super) load: Load,
     /// The channels of each flow.
     doors: [RefCell<Vec<Rc<Door>>>; Flow::ALL.len()],
-    /// Messages given to it in turn.
-    pub(super) given: Cell<u64>,
+    /// What it was given in turn, see [`Candidates::turns`](super::balance::Candidates::turns).
+    pub(super) turns: Cell<u64>,
     /// Its prober, on the one worker that has it.
     prober: Option<AbortHandle>,
 }
@@ -29,8 +29,8 @@ pub struct Member {
 
 impl Member {
     pub(super) fn new(backend: Arc<Backend>, prober: Option<AbortHandle>) -> Rc<Self> {
-        let (load, doors, given) = Default::default();
-        Rc::new(Self { backend, load, doors, given, prober })
+        let (load, doors, turns) = Default::default();
+        Rc::new(Self { backend, load, doors, turns, prober })
     }
 
     /// The backend.
@@ -67,8 +67,7 @@ impl Member {
     pub(super) fn entrusted(&self, parcel: &Parcel) {
         let (load, bytes) = (&self.load, parcel.bytes());
         load.held.set(load.held.get() + bytes);
-        let recent = &load.recent[parcel.subject.flow.index()];
-        recent.set(recent.get() + bytes as u64);
+        load.give(parcel.subject.flow, bytes);
         load.wait(parcel);
     }
 

@@ -6,17 +6,21 @@ use http::Request;
 use tokio::sync::oneshot;
 
 use crate::message::flow::Flow;
+use crate::message::parcel::Tie;
 
-use super::balance::{Candidates, rank};
+use super::balance::roster::Roster;
+use super::balance::usable;
 use super::door::{CallErrand, OpenCall};
 use super::load::Usable;
-use super::{Member, Pool};
+use super::{Member, Members, Pool};
 
 /// The backends that could take a call at one moment, to ask for the owners of many keys.
 #[derive(Clone)]
 pub struct Owners {
-    /// Never empty.
-    usable: Vec<Rc<Member>>,
+    members: Members,
+    roster: Rc<Roster>,
+    /// Positions among the members; never empty.
+    usable: Vec<usize>,
 }
 
 /// Bytes a backend has been sent and not answered for; they speak against it while this lives.
@@ -35,14 +39,14 @@ impl Pool {
         self: &Rc<Self>,
         flow: Flow,
         path: &str,
-        key: Option<u64>,
+        tie: Option<Tie>,
         avoid: u64,
         head: impl Fn(&str) -> Request<()>,
     ) -> (Rc<Member>, OpenCall) {
         loop {
             let room = self.room.notified();
             let Some(member) =
-                self.choose(flow, key, avoid | self.lacking(path), 1).or_else(|| self.choose(flow, key, avoid, 1))
+                self.choose(flow, tie, avoid | self.lacking(path), 1).or_else(|| self.choose(flow, tie, avoid, 1))
             else {
                 room.await;
                 continue;
@@ -73,19 +77,19 @@ impl Pool {
     pub async fn owners(&self, flow: Flow, path: &str, avoid: u64) -> Owners {
         loop {
             let room = self.room.notified();
-            let usable = self.usable(flow, avoid | self.lacking(path)).or_else(|| self.usable(flow, avoid));
-            match usable {
-                Some(usable) => return Owners { usable },
+            let owners = self.owners_now(flow, avoid | self.lacking(path)).or_else(|| self.owners_now(flow, avoid));
+            match owners {
+                Some(owners) => return owners,
                 None => room.await,
             }
         }
     }
 
-    fn usable(&self, flow: Flow, avoid: u64) -> Option<Vec<Rc<Member>>> {
-        let members = self.members();
-        let candidates = Usable { pool: self, members: &members, avoid, flow };
-        let usable = (0..candidates.count()).filter(|at| candidates.is_usable(*at));
-        Some(usable.map(|at| Rc::clone(&members[at])).collect()).filter(|usable: &Vec<_>| !usable.is_empty())
+    fn owners_now(&self, flow: Flow, avoid: u64) -> Option<Owners> {
+        let (members, roster) = (self.members(), Rc::clone(&self.roster.borrow()));
+        let usable: Vec<usize> =
+            usable(&Usable { pool: self, members: &members, roster: &roster, avoid, flow }).collect();
+        (!usable.is_empty()).then_some(Owners { members, roster, usable })
     }
 
     /// Adds a backend that has failed a call to those that have; answers whether another try makes sense. A backend that
@@ -103,8 +107,7 @@ impl Pool {
         let load = &member.load;
         load.held.set(load.held.get() + bytes);
         load.waiting.set(load.waiting.get() + bytes);
-        let recent = &load.recent[flow.index()];
-        recent.set(recent.get() + bytes as u64);
+        load.give(flow, bytes);
         Carried { pool: Rc::clone(self), member: Rc::clone(member), bytes }
     }
 }
@@ -113,15 +116,14 @@ impl Pool {
 
 impl Owners {
     /// The number of the backend a key belongs to, for [`Owners::member`]; every replica that sees the same backends up
-    /// finds the same backend.
+    /// finds the same backend, and it is the one that a message with this key goes to if it must not move.
     pub fn of(&self, key: u64) -> usize {
-        let wish = |at: &usize| rank(key, self.usable[*at].backend().name_hash());
-        (0..self.usable.len()).max_by_key(wish).expect("there is a backend, see `Pool::owners`")
+        self.roster.owner(key, self.usable.iter().copied()).expect("there is a backend, see `Pool::owners`")
     }
 
     /// The backend of a number that [`Owners::of`] gave.
     pub fn member(&self, number: usize) -> Rc<Member> {
-        Rc::clone(&self.usable[number])
+        Rc::clone(&self.members[number])
     }
 }
 

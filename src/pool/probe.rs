@@ -1,20 +1,34 @@
-//! Brings a backend back: while it is out, one prober a backend tries it until it speaks HTTP/2 again.
+//! Asks one backend how it is whenever a check is due: those that are out until they are back, those that are up where the
+//! operator wants it.
 
 use std::sync::Arc;
 
-use super::Backends;
-use super::backend::Backend;
+use tokio::time::Instant;
 
-/// Probes one backend for as long as its worker lives. A probe is a connection with its SETTINGS, so a process that
-/// is stopped (its kernel still accepts) or a port that speaks something else does not count as back.
+use super::backend::Backend;
+use super::check::{Check, Unfit};
+use super::found::Found;
+use super::{Backends, Settings};
+
+/// Checks one backend for as long as its worker has it.
 pub async fn run(backends: Arc<Backends>, backend: Arc<Backend>) {
     loop {
-        backend.probe_due().await;
-        let settings = backends.settings();
-        let probe = backend.found().connect(&settings, settings.connect_deadline).await;
-        if let Err(error) = &probe {
-            tracing::debug!(backend = backend.name(), %error, "probe failed");
+        backend.check_due().await;
+        let (settings, begun) = (backends.settings(), Instant::now());
+        let found = ask(&backend.found(), &settings, backend.is_out()).await;
+        if let Err(unfit) = &found {
+            tracing::debug!(backend = backend.name(), why = %unfit, "check failed");
         }
-        backend.probed(probe.is_ok());
+        backend.checked(found.err().map(|unfit| unfit.fault), begun);
     }
+}
+
+/// One that is out has to take messages again, too: a health page is served by other threads or another process, and the
+/// kernel of one that is frozen goes on accepting.
+async fn ask(found: &Found, settings: &Settings, is_out: bool) -> Result<(), Unfit> {
+    let check = &settings.health.check;
+    if is_out && matches!(check, Check::Tcp | Check::Http { .. }) {
+        Check::Connect.ask(found, settings).await?;
+    }
+    check.ask(found, settings).await
 }

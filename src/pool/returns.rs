@@ -12,7 +12,31 @@ use tokio::time::Instant;
 use crate::message::parcel::{Parcel, Suspicion};
 use crate::metrics::LostReason;
 
-use super::{Member, Outcome, Pool, Refusal};
+use super::{Member, Pool};
+
+/// What became of messages that were entrusted to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend answered for them.
+    Delivered,
+    /// It has provably not looked at them.
+    NotProcessed,
+    /// Nobody knows.
+    Unknown,
+    /// It answered with an error that may be the messages' own.
+    Refused(Refusal),
+}
+
+/// What an error status says of the messages it was given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The backend does not serve the method: it has not looked at them.
+    Unserved,
+    /// The backend says that they are at fault (INVALID_ARGUMENT and the like).
+    TheirFault,
+    /// UNKNOWN, INTERNAL: any trouble of the backend, or one message its handler choked on.
+    Undecided,
+}
 
 /// Different backends that must have refused a message before it is given up.
 const REFUSALS_MAX: u32 = 3;
@@ -23,6 +47,8 @@ const REST_MAX: Duration = Duration::from_secs(10);
 
 /// After this long, refusals count without evidence: somewhere memory must end.
 const UNDECIDED_MAX: Duration = Duration::from_secs(60);
+
+// === impl Pool ===
 
 impl Pool {
     /// Takes back a parcel that a channel could not bring to its end.

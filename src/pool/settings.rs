@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::wire::grpc::AUTHENTICATION;
 use crate::wire::tls::ClientTls;
 
 use super::found::Found;
+use super::health::HealthSettings;
 
 /// What an operator decides about one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,19 @@ pub struct Settings {
     pub backends: Vec<Found>,
     /// Who of the backends gets the next parcel.
     pub balance: Policy,
+    /// How much a backend may be given of keys that may move, in percent of its fair share, before they go to the next
+    /// that wants them; `None`: keys never move because of load. Sticky keys never do.
+    pub hash_bound: Option<u32>,
+    /// How callers or keys are kept at the backend that had them before; `None`: they are not.
+    pub affinity: Option<Affinity>,
+    /// How long a backend that was added or came back has to be up before it takes over what must not move needlessly.
+    pub hand_over: Duration,
+    /// The usable part of a tier's weight, in percent, below which the next tier serves; 0: when nothing of it is usable.
+    pub fail_over_below: u32,
+    /// The zone this gateway runs in, if that is known.
+    pub zone: Option<String>,
+    /// Bytes that may wait for a backend of that zone before others are asked; `None`: zones do not count.
+    pub zone_spill: Option<usize>,
     /// When a trip ends and how long its answer may take.
     pub trip: TripSettings,
     /// How long a worker may let messages gather before it looks at its sockets again; zero looks at once.
@@ -34,8 +48,8 @@ pub struct Settings {
     pub channels_max: usize,
     /// Age at which a connection is replaced by another, give or take 10 %; `None`: never.
     pub channel_age_max: Option<Duration>,
-    /// Failed trips in a row after which a backend is ejected.
-    pub eject_after: u32,
+    /// How it is found out that a backend is well, and what follows if it is not.
+    pub health: HealthSettings,
     /// Time to open a connection, HTTP/2 handshake included.
     pub connect_deadline: Duration,
     /// The token its backends want, said instead of the callers' own.
@@ -53,7 +67,8 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Who gets the next parcel. Contracts that need the same backend for the same key use `Hash` whatever is set.
+/// Who gets the next parcel; weights count in each but the last. Contracts that need the same backend for the same key
+/// use `Hash` whatever is set, unless it is `PickFirst`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// The better of two backends drawn at random, by bytes that wait and bytes sent lately.
@@ -61,9 +76,35 @@ pub enum Policy {
     LeastLoad,
     /// Each in turn.
     RoundRobin,
+    /// Drawn at random, each as often as it weighs, however loaded it is.
+    Weighted,
     /// By the message's key (a trace's id, a log's service, an Envoy's node), the same on every replica; without a key
     /// as `LeastLoad`.
     Hash,
+    /// All to the first that is up, by tier and name; the others stand by.
+    PickFirst,
+}
+
+/// How callers or keys are kept at the backend that had them before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affinity {
+    /// What is kept.
+    pub by: AffinityBy,
+    /// For how long after its last use.
+    pub ttl: Duration,
+    /// How many are remembered at most; those used last are.
+    pub entries_max: usize,
+}
+
+/// What is kept at the backend that had it before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AffinityBy {
+    /// The address a call comes from.
+    Peer,
+    /// The metadata of this name that a call brings.
+    Metadata(HeaderName),
+    /// The key of a message.
+    Key,
 }
 
 /// When a trip ends.
@@ -81,6 +122,23 @@ pub struct TripSettings {
     pub hard_deadline: Duration,
 }
 
+impl Policy {
+    /// Every policy, the default first.
+    pub const ALL: [Policy; 5] =
+        [Policy::LeastLoad, Policy::RoundRobin, Policy::Weighted, Policy::Hash, Policy::PickFirst];
+
+    /// The word for it in config, banner and explanations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::LeastLoad => "least_load",
+            Policy::RoundRobin => "round_robin",
+            Policy::Weighted => "weighted",
+            Policy::Hash => "hash",
+            Policy::PickFirst => "pick_first",
+        }
+    }
+}
+
 impl Settings {
     /// A pool of these backends with everything else at its default.
     pub fn new(name: impl Into<String>, endpoints: Vec<Endpoint>) -> Self {
@@ -88,6 +146,12 @@ impl Settings {
             name: name.into(),
             backends: endpoints.into_iter().map(Found::at).collect(),
             balance: Policy::default(),
+            hash_bound: Some(125),
+            affinity: None,
+            hand_over: Duration::from_secs(10),
+            fail_over_below: 0,
+            zone: None,
+            zone_spill: Some(256 << 10),
             trip: TripSettings::default(),
             linger: Duration::from_millis(1),
             in_flight_bytes_max: 64 << 20,
@@ -95,7 +159,7 @@ impl Settings {
             in_flight_messages_max: None,
             channels_max: 8,
             channel_age_max: None,
-            eject_after: 3,
+            health: HealthSettings::default(),
             connect_deadline: Duration::from_secs(3),
             authentication: None,
             tls: None,

@@ -18,6 +18,7 @@ use crate::message::run::{Message, Run};
 use crate::wire::stream::{Break, Outflow};
 
 use super::TripSettings;
+use super::backend::Owed;
 use super::door::StreamSlot;
 use super::ledger::Ledger;
 
@@ -42,6 +43,8 @@ pub struct Trip {
     /// Chunks the peer's window has no room for yet.
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
+    /// When the peer's window last had room, if it has none.
+    blocked_since: Option<Instant>,
     messages: u64,
     bytes: usize,
     opened: Instant,
@@ -83,6 +86,7 @@ impl Trip {
             context: None,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
+            blocked_since: None,
             messages: 0,
             bytes: 0,
             opened: now,
@@ -173,6 +177,8 @@ impl Trip {
             self.sent_anything = true;
             self.outflow.send(piece)?;
         }
+        let blocked_since = self.blocked_since.filter(|_| sent == 0).unwrap_or(now);
+        self.blocked_since = self.is_blocked().then_some(blocked_since);
         if let (Phase::Closing { .. }, true) = (self.phase, self.unsent.is_empty()) {
             self.phase = Phase::Awaiting { since: now };
             self.outflow.half_close()?;
@@ -230,6 +236,16 @@ impl Trip {
             return Patience::Late;
         }
         Patience::InTime
+    }
+
+    /// What the backend owes it, and since when; `None` while it fills and there is room, and once it was reported late:
+    /// that has been judged.
+    pub fn owed(&self) -> Option<(Owed, Instant)> {
+        match self.phase {
+            _ if self.reported_late => None,
+            Phase::Awaiting { since } => Some((Owed::Answer, since)),
+            Phase::Filling | Phase::Closing { .. } => self.blocked_since.map(|since| (Owed::Room, since)),
+        }
     }
 
     /// How long ago it was half-closed; `None` before that, when an `OK` answers for nothing.

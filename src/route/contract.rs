@@ -1,6 +1,6 @@
 //! How a call may be taken apart: the promise a receiver's source makes about its method.
 
-use crate::message::parcel::StandIn;
+use crate::message::parcel::{StandIn, Tie};
 use crate::message::path::FieldPath;
 
 use super::records::Records;
@@ -97,6 +97,18 @@ pub enum Key {
     },
 }
 
+/// What a pool wants keys for that neither contract nor rule asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wish {
+    /// Nothing: what may go anywhere goes anywhere.
+    #[default]
+    Nothing,
+    /// To hash them.
+    Hash,
+    /// To keep them at the backend that had them before.
+    Affinity,
+}
+
 /// Fields of which a message must have one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
@@ -151,11 +163,21 @@ impl Contract {
         Self::of(Split::Relay)
     }
 
-    /// The key that counts under a rule: the rule's own, or the contract's where it is sticky or the rule's pool hashes.
-    /// `hashes` says of each pool whether it wants keys that no contract asks for.
-    pub fn key_under<'a>(&'a self, rule: &'a Rule, hashes: &[bool]) -> Option<&'a Key> {
-        let is_wanted = self.sticky || hashes.get(rule.pool) == Some(&true);
+    /// The key that counts under a rule: the rule's own, or the contract's where it is sticky or the rule's pool wants it.
+    /// `wishes` says that of each pool.
+    pub fn key_under<'a>(&'a self, rule: &'a Rule, wishes: &[Wish]) -> Option<&'a Key> {
+        let is_wanted = self.sticky || wishes.get(rule.pool).is_some_and(|wish| *wish != Wish::Nothing);
         rule.key.as_ref().or_else(|| self.key.as_ref().filter(|_| is_wanted))
+    }
+
+    /// How a key that counts under a rule ties messages to a backend.
+    pub fn tie_under(&self, rule: &Rule, wishes: &[Wish], key: u64) -> Tie {
+        match wishes.get(rule.pool) {
+            _ if self.sticky => Tie::Sticky(key),
+            Some(Wish::Affinity) => Tie::Affine(key),
+            _ if rule.key.is_some() => Tie::Sticky(key),
+            Some(Wish::Hash | Wish::Nothing) | None => Tie::Hashed(key),
+        }
     }
 
     /// Whether the call is kept on one outbound call.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use crate::message::parcel::Tie;
 use crate::message::path::FieldPath;
 use crate::message::run::Run;
 use crate::metrics::LostReason;
 
-use super::contract::{Key, Split};
+use super::contract::{Key, Split, Wish};
 use super::reading::{Part, Reading};
 use super::records::RecordKey;
 use super::rule::Rule;
@@ -39,7 +40,7 @@ pub struct KeyRead {
     pub values: Vec<String>,
     /// The number that backends are ranked by; `None` when nothing stands there.
     pub number: Option<u64>,
-    /// Whether the contract or a rule wants equal keys to meet one backend; otherwise the pool hashes.
+    /// Whether the contract or a rule wants equal keys to meet one backend; otherwise the pool does.
     pub sticky: bool,
 }
 
@@ -67,9 +68,9 @@ pub enum Fate {
     },
 }
 
-/// What becomes of `body` as the first message of a call that came to this listener with this metadata. `hashes` says
-/// of each pool whether it wants keys that no contract asks for.
-pub fn explain(route: &Arc<Route>, listener: &str, metadata: &HeaderMap, body: &[u8], hashes: &[bool]) -> Explanation {
+/// What becomes of `body` as the first message of a call that came to this listener with this metadata. `wishes` says
+/// of each pool what it wants keys for that no contract asks for.
+pub fn explain(route: &Arc<Route>, listener: &str, metadata: &HeaderMap, body: &[u8], wishes: &[Wish]) -> Explanation {
     let message = Reading { body, carried: &[] };
     let holds = |rule: &Arc<Rule>| {
         let rules = Rules::of(&[Arc::clone(rule), Rule::for_the_rest()], listener, metadata);
@@ -85,17 +86,17 @@ pub fn explain(route: &Arc<Route>, listener: &str, metadata: &HeaderMap, body: &
     }
     let rule = rules.last().map_or_else(Rule::for_the_rest, |(rule, _)| Arc::clone(rule));
     let method = &route.method;
-    let sticky = method.contract.sticky || rule.key.is_some();
-    let key = method.contract.key_under(&rule, hashes).map(|key| read_key(method, key, sticky, &message));
+    let sticky = matches!(method.contract.tie_under(&rule, wishes, 0), Tie::Sticky(_));
+    let key = method.contract.key_under(&rule, wishes).map(|key| read_key(method, key, sticky, &message));
     let fate = match method.contract.split {
         Split::Whole | Split::Relay | Split::Records(_) => match rule.stops(&message, 1) {
             Some(reason) => Fate::Lost { reason, complaint: None },
             None => Fate::Sent { pool: rule.pool, mirror: None },
         },
-        _ => sorted(route, listener, metadata, body, hashes, &rule),
+        _ => sorted(route, listener, metadata, body, wishes, &rule),
     };
     let record_key = match method.contract.split {
-        Split::Records(records) => records.under(&rule, hashes).key,
+        Split::Records(records) => records.under(&rule, wishes).key,
         _ => None,
     };
     Explanation { rules, key, record_key, fate }
@@ -118,9 +119,9 @@ fn read_key(method: &Method, key: &Key, sticky: bool, message: &Reading<'_>) -> 
 }
 
 /// What the sorter makes of it.
-fn sorted(route: &Arc<Route>, listener: &str, metadata: &HeaderMap, body: &[u8], hashes: &[bool], rule: &Rule) -> Fate {
-    let shared = Shared { subjects: Rc::default(), hashes: Rc::from(hashes) };
-    let mut sorter = Sorter::new(route, listener, metadata, Vec::new(), &shared);
+fn sorted(route: &Arc<Route>, listener: &str, metadata: &HeaderMap, body: &[u8], wishes: &[Wish], rule: &Rule) -> Fate {
+    let shared = Shared { subjects: Rc::default(), wishes: Rc::from(wishes) };
+    let mut sorter = Sorter::new(route, listener, metadata, Vec::new(), Vec::new(), &shared);
     let mut sorting = Sorting::default();
     sorter.sort(Run::of_body(body), &mut sorting);
     if matches!(route.method.contract.split, Split::Elements { .. }) {
@@ -151,7 +152,7 @@ mod tests {
         body
     }
 
-    fn of(path: &str, body: &[u8], hashes: bool) -> Explanation {
+    fn of(path: &str, body: &[u8], wish: Wish) -> Explanation {
         let noise = Rule {
             name: Arc::from("noise"),
             test: Test::Field(FieldPath::of(&[2]), Match::Equals(Box::from(&b"noise"[..]))),
@@ -160,22 +161,22 @@ mod tests {
         };
         let rules = vec![Arc::new(noise)];
         let routes = Routes::new(catalogue::methods(), |_| rules.clone());
-        explain(routes.find(path, None).unwrap(), "agents", &HeaderMap::new(), body, &[hashes])
+        explain(routes.find(path, None).unwrap(), "agents", &HeaderMap::new(), body, &[wish])
     }
 
     #[test]
     fn the_rules_looked_at_are_told_and_the_last_one_held() {
-        let explained = of(LOGS, &log("shop"), false);
+        let explained = of(LOGS, &log("shop"), Wish::Nothing);
         let looked_at: Vec<(&str, bool)> = explained.rules.iter().map(|(rule, holds)| (&*rule.name, *holds)).collect();
         assert_eq!(looked_at, [("noise", false), ("default", true)]);
         assert_eq!((explained.fate, explained.key), (Fate::Sent { pool: 0, mirror: None }, None));
-        let dropped = of(LOGS, &log("noise"), false);
+        let dropped = of(LOGS, &log("noise"), Wish::Nothing);
         assert_eq!(dropped.fate, Fate::Lost { reason: LostReason::Dropped, complaint: None });
     }
 
     #[test]
     fn a_key_is_told_by_name_and_value_where_the_pool_hashes() {
-        let key = of(LOGS, &log("shop"), true).key.unwrap();
+        let key = of(LOGS, &log("shop"), Wish::Hash).key.unwrap();
         assert_eq!((key.names.as_str(), key.values, key.sticky), ("service", vec!["shop".to_owned()], false));
         assert_eq!(key.number, Some(crate::route::key::of_parts([&b"shop"[..]])));
     }
@@ -183,11 +184,14 @@ mod tests {
     #[test]
     fn what_cannot_be_read_and_what_waits_is_told_apart() {
         assert!(matches!(
-            of(LOGS, &[0x0a, 200], false).fate,
+            of(LOGS, &[0x0a, 200], Wish::Nothing).fate,
             Fate::Lost { reason: LostReason::Malformed, complaint: Some(_) }
         ));
         let mut chunk = BytesMut::new();
         field::put_bytes(&mut chunk, 1, b"task");
-        assert_eq!(of("/skywalking.v3.ProfileTask/goProfileReport", &chunk, false).fate, Fate::Held { pool: 0 });
+        assert_eq!(
+            of("/skywalking.v3.ProfileTask/goProfileReport", &chunk, Wish::Nothing).fate,
+            Fate::Held { pool: 0 }
+        );
     }
 }

@@ -21,6 +21,7 @@ pub use cut::Piece;
 pub use plan::{CutError, Limits, Plan, Shape};
 pub use resource::Resource;
 
+use super::contract::Wish;
 use super::rule::Rule;
 
 /// The contract of a method whose one message is a batch that may be cut.
@@ -91,10 +92,10 @@ impl Records {
 
     /// The same contract with the key that counts under a rule: the rule's own, or the contract's, or, where the rule's
     /// pool hashes, the usual one.
-    pub fn under(self, rule: &Rule, hashes: &[bool]) -> Self {
+    pub fn under(self, rule: &Rule, wishes: &[Wish]) -> Self {
         match rule.record_key {
             Some(key) => Self { key: Some(key), ..self },
-            None if hashes.get(rule.pool) == Some(&true) => self.hashed(),
+            None if wishes.get(rule.pool) == Some(&Wish::Hash) => self.hashed(),
             None => self,
         }
     }

@@ -16,12 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message::context::{Carried, Context};
 use crate::message::field;
-use crate::message::parcel::{StandIn, Subject};
+use crate::message::parcel::{StandIn, Subject, Tie};
 use crate::message::run::Run;
 use crate::metrics::LostReason;
 
 use super::Route;
-use super::contract::{Replay, Split};
+use super::contract::{Replay, Split, Wish};
 use super::rule::decide::Rules;
 
 use carry::Carrying;
@@ -36,8 +36,8 @@ pub struct Sorted {
     pub subject: Rc<Subject>,
     /// What is carried into them, where that may change within an outbound stream.
     pub context: Option<Rc<Context>>,
-    /// What decides their backend, if anything does.
-    pub key: Option<u64>,
+    /// What ties them to a backend, if anything does.
+    pub tie: Option<Tie>,
     /// The pool they go to.
     pub pool: usize,
     /// A pool that gets a copy.
@@ -68,8 +68,8 @@ pub struct Sorting {
 pub struct Shared {
     /// One allocation for each subject and context.
     pub subjects: Rc<Subjects>,
-    /// By pool, whether it wants keys that no contract asks for.
-    pub hashes: Rc<[bool]>,
+    /// By pool, what it wants keys for that no contract asks for.
+    pub wishes: Rc<[Wish]>,
 }
 
 /// The sorter of one call: remembers what the call has said once.
@@ -79,7 +79,9 @@ pub struct Sorter {
     /// What the call's messages have in common from the start.
     subject: Rc<Subject>,
     subjects: Rc<Subjects>,
-    hashes: Rc<[bool]>,
+    wishes: Rc<[Wish]>,
+    /// By pool, what ties messages that have no key: who sends them. Empty where no pool asks for that.
+    callers: Vec<Option<Tie>>,
     carrying: Option<Carrying>,
     set: Set,
     /// Batches of a unary call: its receiver looks at nothing before the half-close.
@@ -101,12 +103,13 @@ struct Stretch<'a> {
 
 impl Sorter {
     /// The sorter of a call that has just begun. `metadata` is what its outbound streams open with, `head` what its
-    /// caller sent.
+    /// caller sent, `callers` what ties messages without a key in each pool, if any asks for that.
     pub fn new(
         route: &Arc<Route>,
         listener: &str,
         head: &HeaderMap,
         metadata: Vec<(HeaderName, HeaderValue)>,
+        callers: Vec<Option<Tie>>,
         shared: &Shared,
     ) -> Self {
         let contract = &route.method.contract;
@@ -121,7 +124,8 @@ impl Sorter {
             rules,
             subject: shared.subjects.subject(subject),
             subjects: Rc::clone(&shared.subjects),
-            hashes: Rc::clone(&shared.hashes),
+            wishes: Rc::clone(&shared.wishes),
+            callers,
             carrying,
             set: Set::default(),
             batches: Vec::new(),
@@ -139,6 +143,7 @@ impl Sorter {
         listener: &str,
         head: &HeaderMap,
         metadata: Vec<(HeaderName, HeaderValue)>,
+        callers: Vec<Option<Tie>>,
         shared: &Shared,
     ) -> bool {
         let (now, before) = (&route.method, &self.route.method);
@@ -148,7 +153,8 @@ impl Sorter {
         self.rules = Rules::of(&route.rules, listener, head);
         self.subject = shared.subjects.subject(subject_of(route, metadata));
         self.subjects = Rc::clone(&shared.subjects);
-        self.hashes = Rc::clone(&shared.hashes);
+        self.wishes = Rc::clone(&shared.wishes);
+        self.callers = callers;
         self.route = Arc::clone(route);
         self.asks = self.must_ask();
         true

@@ -5,6 +5,8 @@ use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 #[path = "../certificates/authority.rs"]
 mod authority;
+mod balance;
+mod health;
 mod identity;
 mod limits;
 mod methods;

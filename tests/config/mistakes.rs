@@ -34,7 +34,7 @@ switchyard.yaml:6:5: error: pool.trip.agee: there is no such setting
   6 |     agee: 5s
     |     ^^^^
   mend: did you mean `age`?
-switchyard.yaml:7:12: error: pool.balance: "hsah" is not one of least_load, round_robin, hash
+switchyard.yaml:7:12: error: pool.balance: "hsah" is not one of least_load, round_robin, weighted, hash, pick_first
   7 |   balance: hsah
     |            ^^^^
   mend: did you mean `hash`?

@@ -7,7 +7,8 @@ use switchyard::config::{Log, LogFormat, Plan};
 use switchyard::listener::identity::Identity;
 use switchyard::listener::{Limits, Reply, SourcePrefix};
 use switchyard::message::flow::Flow;
-use switchyard::pool::{self, Endpoint, Policy};
+use switchyard::pool::health::HealthSettings;
+use switchyard::pool::{self, Check, Endpoint, Policy};
 use switchyard::route::catalogue;
 
 use super::{EXAMPLE, overrides, plan, read_with};
@@ -93,7 +94,9 @@ pool:
   in_flight_messages: 640
   channel_age: 10m
   channels: 11
-  eject_after: 12
+  health:
+    { check: grpc, service: a.B, interval: 7s, timeout: 6s, rise: 2, fall: 12, ejection: 2s, ejection_max: 3s,
+      eject_max: 40%, panic_below: 0%, slow_start: 0 }
   connect_deadline: 13s
   authentication: secret
   message: 2MiB
@@ -128,10 +131,20 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
     assert_eq!(plan.pools[0].trip.age_max, Duration::from_millis(1_500));
     assert_eq!(plan.pools[0].trip.answer_deadline, Duration::from_secs(8));
     assert_eq!(plan.pools[0].trip.hard_deadline, Duration::from_secs(9));
-    assert_eq!(
-        (plan.pools[0].in_flight_bytes_max, plan.pools[0].channels_max, plan.pools[0].eject_after),
-        (16 << 20, 11, 12)
-    );
+    assert_eq!((plan.pools[0].in_flight_bytes_max, plan.pools[0].channels_max), (16 << 20, 11));
+    let expected = HealthSettings {
+        check: Check::Grpc { service: "a.B".into() },
+        interval: Some(Duration::from_secs(7)),
+        timeout: Duration::from_secs(6),
+        rise: 2,
+        fall: 12,
+        ejection: Duration::from_secs(2),
+        ejection_max: Duration::from_secs(3),
+        eject_max: 40,
+        panic_below: 0,
+        slow_start: Duration::ZERO,
+    };
+    assert_eq!(plan.pools[0].health, expected);
     assert_eq!(plan.pools[0].in_flight_messages_max, Some(640));
     assert_eq!(plan.pools[0].channel_age_max, Some(Duration::from_secs(600)));
     assert_eq!(plan.pools[0].connect_deadline, Duration::from_secs(13));

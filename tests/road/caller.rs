@@ -1,7 +1,7 @@
 //! A gRPC caller that says exactly what a test wants said, over h2 itself.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -41,7 +41,17 @@ pub struct Answer {
 
 impl Caller {
     pub async fn connect(to: SocketAddr) -> Self {
-        let tcp = tokio::net::TcpStream::connect(to).await.expect("somebody listens");
+        Self::on(tokio::net::TcpStream::connect(to).await.expect("somebody listens"), to).await
+    }
+
+    /// From this address of the machine's own.
+    pub async fn connect_from(from: IpAddr, to: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(from, 0)).expect("an address of this machine");
+        Self::on(socket.connect(to).await.expect("somebody listens"), to).await
+    }
+
+    async fn on(tcp: tokio::net::TcpStream, to: SocketAddr) -> Self {
         let (requests, connection) = h2::client::handshake(tcp).await.expect("it speaks HTTP/2");
         tokio::spawn(async move { drop(connection.await) });
         Self { requests, authority: to.to_string() }

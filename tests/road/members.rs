@@ -15,7 +15,7 @@ const GOING: Duration = Duration::from_millis(100);
 
 /// A gateway before the first of four collectors' first `at` ones, under a load that lasts until it is ended.
 fn under_load(at: &[usize]) -> (Road, Running) {
-    let road = Road::to_collectors(4);
+    let road = Road::to_collectors_with(4, |plan| plan.pools[0].health.slow_start = Duration::ZERO);
     road.found(at);
     let load = Load { connections: 2, streams: 4, rate: 400.0, ..road.load() };
     let running = load.start().unwrap();

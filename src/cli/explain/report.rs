@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::config::Plan;
-use crate::pool::{self, Policy, balance};
+use crate::pool::balance::roster::Roster;
+use crate::pool::{self, Affinity, AffinityBy, Policy};
 use crate::route::Route;
 use crate::route::describe::Described;
 use crate::route::explain::{Explanation, Fate, KeyRead};
@@ -172,33 +173,76 @@ impl std::fmt::Display for KeyLine {
 
 /// The pool's backends in the order in which they are tried, and why in that order.
 fn candidates(pool: &pool::Settings, key: Option<&KeyRead>, record_key: Option<RecordKey>) -> (Vec<String>, String) {
-    let names: Vec<String> = pool.backends.iter().map(|backend| backend.name.clone()).collect();
-    if let Some((key, number)) = key.and_then(|key| Some((key, key.number?))) {
-        let refs: Vec<&str> = names.iter().map(String::as_str).collect();
-        let order = balance::in_order(number, &refs).into_iter().map(|at| names[at].clone()).collect();
-        let who = if key.sticky { "equal keys must meet one backend" } else { "the pool's balance is hash" };
-        return (
-            order,
-            format!("{who}: the first of these that is up, by rendezvous over their names, the same on every replica"),
-        );
-    }
-    if let Some(what) = record_key {
-        let what = match what {
-            RecordKey::TraceId => "trace",
-            RecordKey::Service => "service",
-            RecordKey::Resource => "resource",
-        };
-        return (
-            names,
-            format!("the request is cut: each {what} goes to the first backend of its own rendezvous order that is up"),
-        );
-    }
-    let why = match pool.balance {
-        Policy::RoundRobin => "round_robin: whoever was given the fewest messages so far",
-        Policy::LeastLoad => {
+    let roster = Roster::at_rest(pool);
+    let named = |order: Vec<usize>| order.into_iter().map(|at| named(pool, &roster, at)).collect();
+    let number = key.and_then(|key| Some((key, key.number?)));
+    let (order, why) = match (number, record_key) {
+        _ if pool.balance == Policy::PickFirst => {
+            (roster.in_tiers(), "pick_first: the first of these that is up, by tier and name".to_owned())
+        }
+        (Some((key, number)), _) if key.sticky || pool.balance == Policy::Hash => {
+            (roster.in_order(number), why_by_key(key, pool))
+        }
+        (_, Some(what)) => (roster.in_tiers(), why_cut(what).to_owned()),
+        _ => (roster.in_tiers(), why_by_policy(pool, number.is_some())),
+    };
+    (named(order), why)
+}
+
+/// A backend and what its source says of it beyond the usual: `oap-0:11800 (weight 3, tier 1, zone eu-1)`.
+fn named(pool: &pool::Settings, roster: &Roster, at: usize) -> String {
+    let found = &pool.backends[at];
+    let near = if roster.is_near(at) { ", ours" } else { "" };
+    let facts: Vec<String> = [
+        (found.weight != 1).then(|| format!("weight {}", found.weight)),
+        (found.priority != 0).then(|| format!("tier {}", found.priority)),
+        found.zone.as_ref().map(|zone| format!("zone {zone}{near}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if facts.is_empty() { found.name.clone() } else { format!("{} ({})", found.name, facts.join(", ")) }
+}
+
+fn why_by_key(key: &KeyRead, pool: &pool::Settings) -> String {
+    let who = if key.sticky { "equal keys must meet one backend" } else { "the pool's balance is hash" };
+    let bound = match pool.hash_bound.filter(|_| !key.sticky) {
+        Some(percent) => {
+            format!("; one that is given more than {percent}% of its fair share passes keys on to the next")
+        }
+        None => String::new(),
+    };
+    format!("{who}: the first of these that is up, by rendezvous over their names, the same on every replica{bound}")
+}
+
+fn why_cut(what: RecordKey) -> String {
+    let what = match what {
+        RecordKey::TraceId => "trace",
+        RecordKey::Service => "service",
+        RecordKey::Resource => "resource",
+    };
+    format!("the request is cut: each {what} goes to the first backend of its own rendezvous order that is up")
+}
+
+fn why_by_policy(pool: &pool::Settings, has_key: bool) -> String {
+    let policy = match pool.balance {
+        Policy::RoundRobin => "round_robin: whoever was given the fewest messages for its weight",
+        Policy::Weighted => "weighted: drawn at random among those that are up, each as often as it weighs",
+        Policy::Hash => "hash, but the message has no key: as least_load",
+        Policy::LeastLoad | Policy::PickFirst => {
             "least_load: of two drawn at random among those that are up, the one with fewer bytes waiting and sent lately"
         }
-        Policy::Hash => "hash, but the message has no key: as least_load",
     };
-    (names, why.to_owned())
+    match &pool.affinity {
+        Some(Affinity { by: AffinityBy::Peer, .. }) => {
+            format!("affinity by peer: where this peer's messages went before; a new one by {policy}")
+        }
+        Some(Affinity { by: AffinityBy::Metadata(name), .. }) => {
+            format!("affinity by metadata: where calls with this {name} went before; a new one by {policy}")
+        }
+        Some(Affinity { by: AffinityBy::Key, .. }) if has_key => {
+            format!("affinity by key: where this key went before; a new one by {policy}")
+        }
+        Some(Affinity { by: AffinityBy::Key, .. }) | None => policy.to_owned(),
+    }
 }

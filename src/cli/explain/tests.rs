@@ -90,6 +90,41 @@ fn a_sticky_key_has_one_order_of_candidates() {
 }
 
 #[test]
+fn candidates_say_what_puts_them_where_they_are() {
+    let config = "
+zone: eu-1
+to:
+  - { address: standby:1, tier: 1 }
+  - { address: far:1, zone: eu-2, weight: 3 }
+  - { address: near:1, zone: eu-1 }
+";
+    let lines = |balance: &str, method: &str| {
+        let text = format!("{config}pool: {{ {balance} }}");
+        let asked = Args { field: vec!["service=shop".to_owned(), "instance=one".to_owned()], ..args(method) };
+        let (_, answer) = answer(&with_config("standing", &text, asked));
+        let said = answer.lines().skip_while(|line| !line.starts_with("candidates"));
+        said.map(|line| line[12..].to_owned()).collect::<Vec<_>>()
+    };
+    let near_first = ["1. near:1 (zone eu-1, ours)", "2. far:1 (weight 3, zone eu-2)", "3. standby:1 (tier 1)"];
+    let said = lines("balance: round_robin", LOGS);
+    assert_eq!(said[..3], near_first);
+    assert_eq!(said[3], "round_robin: whoever was given the fewest messages for its weight");
+    let said = lines("balance: hash, hash_bound: 150%", LOGS);
+    assert!(
+        said[2].ends_with("standby:1 (tier 1)")
+            && said[3].ends_with("150% of its fair share passes keys on to the next"),
+        "{said:?}"
+    );
+    let said = lines("balance: pick_first", "/skywalking.v3.MeterReportService/collectBatch");
+    assert_eq!(said[0], "1. far:1 (weight 3, zone eu-2)", "by name, and nothing else");
+    assert!(said[3].starts_with("pick_first: "), "{said:?}");
+    let said = lines("affinity: { by: key }", LOGS);
+    assert!(said[3].starts_with("affinity by key: where this key went before; a new one by least_load"), "{said:?}");
+    let said = lines("affinity: { by: key }", "/skywalking.v3.MeterReportService/collectBatch");
+    assert!(said[3].starts_with("equal keys must meet one backend"), "{said:?}");
+}
+
+#[test]
 fn a_message_may_be_given_as_json() {
     let file = std::env::temp_dir().join(format!("switchyard-explain-{}.json", std::process::id()));
     std::fs::write(&file, r#"{"service": "payments", "layer": "GENERAL"}"#).unwrap();

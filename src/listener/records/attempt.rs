@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, response};
 use tokio::time::{Instant, Sleep};
 
+use crate::pool::backend::{Backend, Owed};
 use crate::pool::door::OpenCall;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::stream::{Break, BreakKind, Chunk};
@@ -16,6 +17,9 @@ use crate::wire::unsent::Unsent;
 
 /// Bytes of an answer that are kept. A response is a count and a message for a log line.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// How often an answer that is owed is looked for.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A call that is under way. Dropped before its end it is cancelled: h2 resets streams that nobody holds.
 pub(super) struct Attempt {
@@ -53,20 +57,25 @@ impl Attempt {
         self.unsent.sent() > 0
     }
 
-    /// The answer, or how the stream broke. `late` is called once when the answer takes longer than `patience`.
-    pub async fn answer(&mut self, patience: Duration, late: impl FnOnce()) -> Result<Answered, Break> {
-        let mut late = Some(late);
+    /// The answer, or how the stream broke. Meanwhile `backend` is doubted when it is silent, and late once the answer takes
+    /// longer than `patience`.
+    pub async fn answer(&mut self, patience: Duration, backend: &Backend) -> Result<Answered, Break> {
+        let mut is_late = false;
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
             if let Poll::Ready(answered) = self.poll(cx) {
                 return Poll::Ready(answered);
             }
-            if self.half_closed.is_some() && late.is_some() {
-                let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-                if timer.as_mut().poll(cx).is_ready()
-                    && let Some(late) = late.take()
-                {
-                    late();
+            if let Some(since) = self.half_closed.filter(|_| !is_late) {
+                let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK.min(patience))));
+                while !is_late && timer.as_mut().poll(cx).is_ready() {
+                    let now = Instant::now();
+                    is_late = now >= since + patience;
+                    match is_late {
+                        true => backend.late(),
+                        false => backend.owes_since(Owed::Answer, since, patience, now),
+                    }
+                    timer.as_mut().reset((now + LOOK).min(since + patience).max(now));
                 }
             }
             Poll::Pending

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::listener::terms::Terms;
+use crate::message::parcel::Tie;
 use crate::message::path::FieldPath;
 use crate::metrics::LostReason;
 use crate::pool::Pool;
@@ -25,6 +26,8 @@ pub(super) struct Course {
     pub pool: Rc<Pool>,
     /// What decides the backend.
     pub records: Records,
+    /// What ties to a backend what nothing else decides about: who calls.
+    pub caller: Option<Tie>,
 }
 
 /// Chooses the course of each resource of a batch.
@@ -42,10 +45,10 @@ pub(super) struct Courses {
 }
 
 impl Course {
-    fn of(rule: &Rule, records: Records, terms: &Terms) -> Rc<Self> {
+    fn of(rule: &Rule, records: Records, terms: &Terms, callers: &[Option<Tie>]) -> Rc<Self> {
         let pool = Rc::clone(&terms.pools[rule.pool]);
-        let records = records.under(rule, &terms.sorters.hashes);
-        Rc::new(Self { pool, records })
+        let records = records.under(rule, &terms.sorters.wishes);
+        Rc::new(Self { pool, records, caller: callers.get(rule.pool).copied().flatten() })
     }
 }
 
@@ -53,14 +56,14 @@ impl Course {
 
 impl Courses {
     /// The courses that messages of this call may take.
-    pub fn new(choosing: Rules, route: &Route, terms: &Terms) -> Self {
+    pub fn new(choosing: Rules, route: &Route, terms: &Terms, callers: &[Option<Tie>]) -> Self {
         let records = match &route.method.contract.split {
             Split::Records(records) => *records,
             _ => unreachable!("calls come here by this contract only"),
         };
         let rules: Vec<Arc<Rule>> = choosing.possible().cloned().collect();
         Self {
-            courses: rules.iter().map(|rule| Course::of(rule, records, terms)).collect(),
+            courses: rules.iter().map(|rule| Course::of(rule, records, terms, callers)).collect(),
             settled: choosing.settled().is_some_and(|rule| rule.only_sends()).then_some(0),
             rules,
             choosing,

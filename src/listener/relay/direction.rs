@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::listener::terms::Terms;
+use crate::message::parcel::Tie;
 use crate::metrics::LostReason;
 use crate::route::Route;
 use crate::route::contract::Key;
@@ -19,8 +20,10 @@ pub(super) struct Direction<'a> {
     rules: Rules,
     /// The rule the call falls under, once that is known.
     rule: Option<Arc<Rule>>,
-    /// What decides its backend.
-    pub key: Option<u64>,
+    /// What ties it to a backend.
+    tie: Option<Tie>,
+    /// By pool, what ties a call without a key: who makes it.
+    callers: Vec<Option<Tie>>,
     /// What first messages have named of the key.
     parts: Vec<Vec<u8>>,
     /// Set when the operator wants it to go nowhere.
@@ -30,9 +33,15 @@ pub(super) struct Direction<'a> {
 // === impl Direction ===
 
 impl<'a> Direction<'a> {
-    pub fn new(route: &'a Route, listener: &str, metadata: &HeaderMap, terms: &'a Terms) -> Self {
+    pub fn new(
+        route: &'a Route,
+        listener: &str,
+        metadata: &HeaderMap,
+        terms: &'a Terms,
+        callers: Vec<Option<Tie>>,
+    ) -> Self {
         let rules = Rules::of(&route.rules, listener, metadata);
-        Self { rule: None, rules, route, terms, key: None, parts: Vec::new(), stopped: None }
+        Self { rule: None, rules, route, terms, tie: None, callers, parts: Vec::new(), stopped: None }
     }
 
     /// Whether first messages have to be read.
@@ -56,24 +65,28 @@ impl<'a> Direction<'a> {
         };
         let mut parts = std::mem::take(&mut self.parts);
         let Some(key) = self.key_of(&rule).filter(|_| self.stopped.is_none()) else { return Some(()) };
-        self.key = key.gather(body, &mut parts);
+        let gathered = key.gather(body, &mut parts);
         self.parts = parts;
-        self.key.map(|_| ())
+        let (contract, wishes) = (&self.route.method.contract, &self.terms.sorters.wishes);
+        self.tie = Some(contract.tie_under(&rule, wishes, gathered?));
+        Some(())
     }
 
-    /// The pool it goes to; asked once. One that has said nothing goes where what no rule asks for goes.
-    pub fn pool(&self) -> usize {
-        match &self.rule {
+    /// The pool it goes to, and what ties it to a backend there; asked once. One that has said nothing goes where what no
+    /// rule asks for goes.
+    pub fn ends_at(&self) -> (usize, Option<Tie>) {
+        let pool = match &self.rule {
             Some(rule) => rule.pool,
             None => {
                 let rule = self.rules.rest();
                 rule.count(None, 1);
                 rule.pool
             }
-        }
+        };
+        (pool, self.tie.or_else(|| self.callers.get(pool).copied().flatten()))
     }
 
     fn key_of<'b>(&'b self, rule: &'b Rule) -> Option<&'b Key> {
-        self.route.method.contract.key_under(rule, &self.terms.sorters.hashes)
+        self.route.method.contract.key_under(rule, &self.terms.sorters.wishes)
     }
 }

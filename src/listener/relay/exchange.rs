@@ -4,8 +4,9 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
+use crate::pool::backend::{Backend, Owed};
 use crate::pool::door::{OpenCall, StreamSlot};
 use crate::wire::client::Answer;
 use crate::wire::grpc::{Code, Status};
@@ -47,11 +48,14 @@ pub enum Ended {
 pub(super) struct Exchange<'a> {
     request: &'a mut Request,
     answering: &'a mut Answering,
+    backend: &'a Backend,
     tone: Tone,
     outflow: Outflow,
     answer: Answer,
-    half_closed: bool,
+    half_closed: Option<Instant>,
     outflow_gone: bool,
+    /// The backend's silence was reported.
+    is_doubted: bool,
     ear: Ear,
     /// Set once the answer's head was passed on.
     downstream: Option<Downstream>,
@@ -61,17 +65,25 @@ pub(super) struct Exchange<'a> {
 // === impl Exchange ===
 
 impl<'a> Exchange<'a> {
-    pub fn new(request: &'a mut Request, answering: &'a mut Answering, open: OpenCall, tone: Tone) -> Self {
+    pub fn new(
+        request: &'a mut Request,
+        answering: &'a mut Answering,
+        open: OpenCall,
+        backend: &'a Backend,
+        tone: Tone,
+    ) -> Self {
         let OpenCall { outflow, answer, slot } = open;
         let ear = request.counts.closing.ear();
         Self {
             request,
             answering,
+            backend,
             tone,
             outflow,
             answer,
-            half_closed: false,
+            half_closed: None,
             outflow_gone: false,
+            is_doubted: false,
             ear,
             downstream: None,
             _slot: slot,
@@ -82,11 +94,19 @@ impl<'a> Exchange<'a> {
     pub async fn run(mut self, patience: Patience) -> Ended {
         let mut overall = patience.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
         let mut first_answer: Option<Pin<Box<Sleep>>> = None;
+        let mut silence: Option<Pin<Box<Sleep>>> = None;
         let is_over = poll_fn(|cx| {
             if let Poll::Ready(ended) = self.poll(cx) {
                 return Poll::Ready(Some(ended));
             }
-            if patience.deadline.is_none() && self.half_closed && self.downstream.is_none() {
+            if let Some(since) = self.owes_answer_since() {
+                let sleep = || Box::pin(tokio::time::sleep_until(since + patience.late));
+                if !self.is_doubted && silence.get_or_insert_with(sleep).as_mut().poll(cx).is_ready() {
+                    self.is_doubted = true;
+                    self.backend.owes_since(Owed::Answer, since, patience.late, Instant::now());
+                }
+            }
+            if patience.deadline.is_none() && self.owes_answer_since().is_some() {
                 let sleep = || Box::pin(tokio::time::sleep(patience.first_answer));
                 if first_answer.get_or_insert_with(sleep).as_mut().poll(cx).is_ready() {
                     return Poll::Ready(None);
@@ -101,9 +121,21 @@ impl<'a> Exchange<'a> {
         if let Some(ended) = is_over.as_mut().await {
             return ended;
         }
+        // A query may take its time; a backend that has said nothing to anybody meanwhile does not.
+        if self
+            .owes_answer_since()
+            .is_some_and(|since| Instant::now() >= since + patience.late && !self.backend.has_answered_since(since))
+        {
+            self.backend.late();
+        }
         self.outflow.cancel();
         let status = Status::new(Code::DeadlineExceeded, "the backend did not answer in time");
         self.fail(status, false, false)
+    }
+
+    /// When the caller had said all, while nothing has been answered.
+    fn owes_answer_since(&self) -> Option<Instant> {
+        self.half_closed.filter(|_| self.downstream.is_none())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -142,8 +174,8 @@ impl<'a> Exchange<'a> {
             self.request.release_sent();
         }
         let all_sent = self.request.unsent.is_empty();
-        if all_sent && self.request.end == Some(RequestEnd::HalfClosed) && !self.half_closed {
-            self.half_closed = true;
+        if all_sent && self.request.end == Some(RequestEnd::HalfClosed) && self.half_closed.is_none() {
+            self.half_closed = Some(Instant::now());
             self.outflow_gone |= self.outflow.half_close().is_err();
         }
         Poll::Pending
@@ -175,7 +207,9 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => break,
                 Poll::Ready(Chunk::Data(chunk)) => downstream.put(chunk),
                 Poll::Ready(Chunk::End(trailers)) => {
-                    let status = self.tone.soften(self.answer.status(trailers.as_ref()));
+                    let status = self.answer.status(trailers.as_ref());
+                    self.backend.answered_call_with(status.code);
+                    let status = self.tone.soften(status);
                     let mut passed = trailers.unwrap_or_default();
                     passed.extend(status.to_trailers());
                     downstream.trailers = Some((passed, status.code));
@@ -215,6 +249,7 @@ impl<'a> Exchange<'a> {
 
     /// The backend's whole answer was a status.
     fn trailers_only(&mut self, status: Status) -> Ended {
+        self.backend.answered_call_with(status.code);
         let is_unserved = status.code == Code::Unimplemented;
         let is_overload = matches!(status.code, Code::Unavailable | Code::ResourceExhausted);
         if (is_unserved || is_overload) && self.request.may_retry(is_unserved) {

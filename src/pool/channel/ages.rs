@@ -46,7 +46,7 @@ impl Channel {
         }
     }
 
-    /// Closes trips that are due, reports answers that are late and gives up on those that are too late.
+    /// Closes trips that are due, reports silence and answers that are late and gives up on those that are too late.
     pub(super) fn look_at_ages(&mut self, now: Instant) {
         let pool = Rc::clone(&self.pool);
         let settings = &pool.settings().trip;
@@ -55,7 +55,11 @@ impl Channel {
         for number in numbers {
             let Some((_, trip)) = self.trips.get_mut(&number) else { continue };
             match trip.patience(settings, now) {
-                Patience::InTime => {}
+                Patience::InTime => {
+                    if let Some((owed, since)) = trip.owed() {
+                        self.member.backend().owes_since(owed, since, settings.answer_deadline, now);
+                    }
+                }
                 Patience::Late => self.member.backend().late(),
                 Patience::Over => {
                     trip.cancel();

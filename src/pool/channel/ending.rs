@@ -117,8 +117,10 @@ impl Channel {
     pub(super) fn end(mut self, lost: Break) {
         let now = Instant::now();
         let backend = self.member.backend();
-        if !self.trips.is_empty() && lost.kind == BreakKind::ConnectionLost {
-            tracing::debug!(backend = backend.name(), %lost, trips = self.trips.len(), "connection lost");
+        // An idle connection that closes is nothing; one with a trip or a call on it is.
+        let streams = self.door.streams_open();
+        if streams > 0 && lost.kind == BreakKind::ConnectionLost {
+            tracing::debug!(backend = backend.name(), %lost, streams, "connection lost");
             backend.unreachable();
         }
         self.retired = Some(now);

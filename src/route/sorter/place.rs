@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::message::field::{self, Malformed, Value};
+use crate::message::parcel::Tie;
 use crate::message::run::Run;
 use crate::metrics::LostReason;
 use crate::route::contract::{Key, Need};
@@ -15,7 +16,7 @@ use super::{Sorted, Sorter, Sorting, Stretch};
 /// Where a message belongs under its rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    To { key: Option<u64>, mirror: Option<usize> },
+    To { tie: Option<Tie>, mirror: Option<usize> },
     Nowhere(LostReason),
     Refused(String),
 }
@@ -36,10 +37,10 @@ impl Sorter {
         let Stretch { mut run, subject, context, carried } = stretch;
         let mut put = |run: Run, (rule, place): (&Rule, Place)| {
             match place {
-                Place::To { key, mirror } => {
+                Place::To { tie, mirror } => {
                     rule.count(None, run.messages());
                     let (subject, context, pool) = (Rc::clone(&subject), context.clone(), rule.pool);
-                    out.sorted.push(Sorted { run, subject, context, key, pool, mirror });
+                    out.sorted.push(Sorted { run, subject, context, tie, pool, mirror });
                 }
                 Place::Nowhere(reason) => {
                     rule.count(Some(reason), run.messages());
@@ -94,16 +95,18 @@ impl Sorter {
             Some(Ok(key)) => key,
             Some(Err(_)) | None => None,
         };
+        let tie = key.map(|key| self.route.method.contract.tie_under(rule, &self.wishes, key));
+        let tie = tie.or_else(|| self.callers.get(rule.pool).copied().flatten());
         if let Some(reason) = rule.stops(message, messages) {
             return Place::Nowhere(reason);
         }
         let mirror = rule.mirror.as_ref().filter(|mirror| mirror.share.has(message)).map(|mirror| mirror.pool);
-        Place::To { key, mirror }
+        Place::To { tie, mirror }
     }
 
     /// What decides the backend of messages under this rule.
     fn key_of<'a>(&'a self, rule: &'a Rule) -> Option<&'a Key> {
-        self.route.method.contract.key_under(rule, &self.hashes)
+        self.route.method.contract.key_under(rule, &self.wishes)
     }
 
     /// What the message's receiver cannot do without and it lacks.

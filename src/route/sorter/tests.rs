@@ -42,7 +42,10 @@ struct Worker(Shared);
 
 impl Worker {
     fn new(hashes: bool) -> Self {
-        Self(Shared { subjects: Rc::default(), hashes: Rc::from([hashes, false]) })
+        Self(Shared {
+            subjects: Rc::default(),
+            wishes: Rc::from([if hashes { Wish::Hash } else { Wish::Nothing }, Wish::Nothing]),
+        })
     }
 
     fn sorter_with(&self, contract: Contract, rules: Vec<Rule>, token: Option<&'static str>) -> Sorter {
@@ -57,7 +60,7 @@ impl Worker {
         let rules = rules.into_iter().map(Arc::new).chain([Rule::for_the_rest()]).collect();
         let token = token.map(|token| (HeaderName::from_static("authentication"), HeaderValue::from_static(token)));
         let route = Arc::new(Route { method, rules });
-        Sorter::new(&route, "agents", &HeaderMap::new(), token.into_iter().collect(), &self.0)
+        Sorter::new(&route, "agents", &HeaderMap::new(), token.into_iter().collect(), Vec::new(), &self.0)
     }
 
     fn sorter(&self, contract: Contract) -> Sorter {
@@ -224,14 +227,17 @@ fn keys_that_no_contract_asks_for_are_read_only_where_the_pool_hashes() {
     let keys = |hashes: bool, sticky: bool| {
         let mut sorter = Worker::new(hashes).sorter(keyed(2, sticky));
         let sorting = sort(&mut sorter, &[log("one", "a"), log("two", "b"), log("one", "c"), log("", "no key")]);
-        sorting.sorted.iter().map(|part| part.key).collect::<Vec<_>>()
+        sorting.sorted.iter().map(|part| part.tie).collect::<Vec<_>>()
     };
     assert_eq!(keys(false, false), [None]);
-    let hashed = keys(true, false);
-    assert_eq!(hashed, keys(false, true));
+    let (hashed, sticky) = (keys(true, false), keys(false, true));
     assert_eq!(hashed[0], hashed[2]);
     assert_ne!(hashed[0], hashed[1]);
     assert_eq!(hashed[3], None);
+    for (hashed, sticky) in hashed.into_iter().zip(sticky) {
+        let Some(Tie::Hashed(key)) = hashed else { continue };
+        assert_eq!(sticky, Some(Tie::Sticky(key)));
+    }
 }
 
 #[test]
@@ -240,7 +246,7 @@ fn a_key_that_stands_in_what_is_carried_is_the_same_for_all_messages() {
     let mut sorter = Worker::new(false).sorter(contract);
     let sorting = sort(&mut sorter, &[log("shop", "a"), log("", "b"), log("till", "c")]);
     assert_eq!((sorting.sorted.len(), sorting.sorted[0].run.messages()), (1, 3));
-    assert_eq!(sorting.sorted[0].key, Some(crate::route::key::of_parts([&b"shop"[..]])));
+    assert_eq!(sorting.sorted[0].tie, Some(Tie::Sticky(crate::route::key::of_parts([&b"shop"[..]]))));
 }
 
 #[test]
@@ -375,7 +381,7 @@ fn a_broken_message_passes_a_rule_that_says_so() {
     let sorting = sort(&mut sorter, &[broken(), log("shop", "a")]);
     assert_eq!(sorting.gone, []);
     assert_eq!(
-        sorting.sorted.iter().map(|part| (part.pool, part.key.is_some())).collect::<Vec<_>>(),
+        sorting.sorted.iter().map(|part| (part.pool, part.tie.is_some())).collect::<Vec<_>>(),
         [(1, false), (1, true)]
     );
 }
