@@ -59,6 +59,8 @@ fn follow(plan: &mut Plan, url: &str) {
     assert_ne!(written.sources, [Source::Static], "{url}");
     plan.sources = written.sources;
     plan.pools[0].backends.clear();
+    // A share that grows for ten seconds is what tests/road/health looks at.
+    plan.pools[0].health.slow_start = Duration::ZERO;
 }
 
 /// A gateway that follows a name which no address is known of yet.
