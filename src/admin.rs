@@ -1,13 +1,16 @@
-//! What an operator may look at over HTTP: readiness, Prometheus metrics, a snapshot and a page that draws it.
+//! What an operator may look at and tell the gateway over HTTP: probes, metrics, a snapshot, a page that draws it, verbs.
 //!
-//! Everything here only reads. Two doors: [`serve_admin`] for a loopback port with everything, [`serve_prometheus`]
-//! for a port the cluster may see, with counts and probes but no word of an agent.
+//! GET only reads. Three doors: [`serve_admin`] for a loopback port with everything, [`serve_prometheus`] for a port the
+//! cluster may see, with counts and probes but no word of an agent, and [`endpoints::serve`] for those who would rather
+//! connect to backends directly.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::DefaultBodyLimit;
 use axum::extract::State as Extract;
 use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,11 +18,19 @@ use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
+mod authority;
 mod door;
+pub mod endpoints;
+mod query;
 pub mod snapshot;
+mod verbs;
 
+use authority::Authority;
+pub use authority::{SharedToken, Token};
 pub use door::Port;
 pub use snapshot::Snapshot;
+use verbs::Guard;
+pub use verbs::{Command, Fault, Obey, Target};
 
 /// How a snapshot is made: asks the workers, answers within a second or so.
 pub type TakeSnapshot = Arc<dyn Fn() -> BoxFuture<'static, Snapshot> + Send + Sync>;
@@ -33,6 +44,10 @@ pub struct State {
     pub ready: watch::Receiver<Readiness>,
     /// Renders `/metrics`.
     pub prometheus: PrometheusHandle,
+    /// Carries out what an operator says.
+    pub obey: Obey,
+    /// Whoever brings it may say something; without one only this machine may.
+    pub token: SharedToken,
 }
 
 /// Whether the gateway wants new connections.
@@ -56,11 +71,20 @@ pub enum Readiness {
 /// A snapshot that takes longer than this is answered with 503: the page must not pile up requests.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// What an operator says fits into a line.
+const BODY_BYTES_MAX: usize = 4 << 10;
+
 const ADMIN_PATHS: &str = "/            a page that draws /snapshot
 /snapshot    what is going on, as JSON
 /ready       200 when new connections are welcome, else 503 and why (also /readyz)
 /live        200 while the process runs (also /livez, /healthz)
 /metrics     counts for Prometheus
+
+POST /reload                     read the config again
+POST /backends/NAME/drain        give a backend nothing more (?pool= where several pools have one of that name)
+POST /backends/NAME/undrain      give it messages again
+POST /drain                      take in nothing more, deliver what is held, end
+PUT  /log-level                  log as the body says: debug, or info,switchyard=debug
 ";
 
 const PROMETHEUS_PATHS: &str = "/metrics     counts for Prometheus
@@ -72,15 +96,19 @@ const PROMETHEUS_PATHS: &str = "/metrics     counts for Prometheus
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                            connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'";
 
-/// Serves every page on `port` until `shutdown`, then lets requests that have begun end.
+/// Serves every page and verb on `port` until `shutdown`, then lets requests that have begun end.
 pub async fn serve_admin(port: Port, state: State, shutdown: impl Future<Output = ()>) {
-    let router = common().route("/", get(page)).route("/snapshot", get(snapshot));
-    door::serve(port, finish(router, ADMIN_PATHS, state), shutdown).await;
+    let guard = Guard::new(Authority::of(&port.listener, Arc::clone(&state.token), "admin.token"));
+    let pages = Router::new().route("/", get(page)).route("/snapshot", get(snapshot));
+    let pages = pages.route_layer(from_fn_with_state(Arc::clone(&guard), verbs::guard_reading));
+    let router = finish(common().merge(pages).merge(verbs::routes()), ADMIN_PATHS, state);
+    let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(from_fn_with_state(guard, verbs::guard));
+    door::serve(port, door::FOR_OPERATORS, router, shutdown).await;
 }
 
 /// Serves metrics and probes only, for a port that more than the operator can reach.
 pub async fn serve_prometheus(port: Port, state: State, shutdown: impl Future<Output = ()>) {
-    door::serve(port, finish(common(), PROMETHEUS_PATHS, state), shutdown).await;
+    door::serve(port, door::FOR_OPERATORS, finish(common(), PROMETHEUS_PATHS, state), shutdown).await;
 }
 
 fn common() -> Router<State> {
@@ -96,7 +124,7 @@ fn common() -> Router<State> {
 fn finish(router: Router<State>, paths: &'static str, state: State) -> Router {
     router
         .fallback(async move || text(StatusCode::NOT_FOUND, format!("nothing here; there is\n\n{paths}")))
-        .method_not_allowed_fallback(async || text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n"))
+        .method_not_allowed_fallback(verbs::wrong_method)
         .with_state(state)
 }
 
@@ -170,6 +198,8 @@ mod tests {
             snapshot: Arc::new(|| Box::pin(async { example() })),
             ready: readiness,
             prometheus: crate::metrics::install(),
+            obey: Arc::new(|_| Box::pin(async { Ok("done".to_owned()) })),
+            token: SharedToken::default(),
         };
         let shutdown = async {
             let _ = stopped.await;
@@ -187,7 +217,7 @@ mod tests {
         /// The whole answer to one request, head and body.
         async fn ask(&self, method: &str, path: &str) -> String {
             let mut socket = TcpStream::connect(self.address).await.unwrap();
-            let request = format!("{method} {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
+            let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             socket.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await.unwrap();

@@ -23,6 +23,7 @@ mod listen;
 mod matches;
 mod methods;
 mod nearest;
+mod operators;
 mod overrides;
 mod plan;
 mod pools;
@@ -40,6 +41,7 @@ mod tries;
 pub mod unit;
 mod written;
 
+pub(crate) use nearest::nearest;
 pub use overrides::Overrides;
 pub use plan::{Log, LogFormat, Plan};
 pub use problem::{Place, Problem, Severity};
@@ -86,6 +88,14 @@ pub fn load_with(
         return findings.verdict().map(|warnings| (plan, warnings));
     }
     Err(findings.into_problems())
+}
+
+/// Whether a text is what `log.level` takes.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub fn check_level(text: &str) -> Result<(), String> {
+    draft::level(text).map(|_| ()).map_err(|mistake| format!("{}\n  mend: {}", mistake.what, mistake.mend))
 }
 
 impl Plan {

@@ -3,6 +3,7 @@
 mod certificates;
 mod descriptors;
 mod followers;
+mod operator;
 mod ports;
 mod report;
 mod thread;
@@ -14,12 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::snapshot::Snapshot;
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Readiness, endpoints};
 use crate::config::Plan;
 use crate::discovery::Source;
 use crate::listener::register::Register;
@@ -35,8 +36,11 @@ use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 use crate::wire::tls;
 
+pub use operator::Request;
+
 use descriptors::Descriptors;
 use followers::Followers;
+use operator::Operator;
 use ports::{Closing, Ports};
 use report::Reporter;
 use thread::{Orders, Parts, Thread};
@@ -52,6 +56,7 @@ pub struct Gateway {
     addresses: ArcSwap<Addresses>,
     /// What it runs by; held by whoever changes it.
     running: Mutex<Running>,
+    operator: Arc<Operator>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -76,6 +81,8 @@ pub struct Addresses {
     pub prometheus: Option<SocketAddr>,
     /// The admin port.
     pub admin: Option<SocketAddr>,
+    /// Where `/v1/endpoints` is.
+    pub endpoints: Option<SocketAddr>,
 }
 
 /// Why a gateway does not start.
@@ -102,6 +109,9 @@ pub struct Summary {
 
 /// How long agents may end their calls themselves once they were asked to leave; endless ones do not.
 const LEAVE_GRACE: Duration = Duration::from_millis(500);
+
+/// Requests of operators that wait to be carried out; more are refused.
+const REQUESTS_MAX: usize = 4;
 
 /// How often a drain looks whether it is done.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
@@ -143,16 +153,21 @@ impl Gateway {
             tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())),
             tokio::spawn(descriptors.run(Arc::clone(&reporter), parts.workers)),
         ];
-        let taker = Arc::clone(&reporter);
+        let (taker, looker, knower) = (Arc::clone(&reporter), Arc::clone(&reporter), Arc::clone(&reporter));
+        let operator = Operator::new(move || knower.orders().pools.clone());
         let state = admin::State {
             snapshot: Arc::new(move || {
                 let taker = Arc::clone(&taker);
                 Box::pin(async move { taker.snapshot().await })
             }),
-            ready,
+            ready: ready.clone(),
             prometheus,
+            obey: operator.obey(),
+            token: admin::SharedToken::default(),
         };
-        let ports = Ports::new(threads.clone(), is_leaving, reserve, state);
+        let look = Arc::new(move |pool: Option<&str>| looker.look(pool));
+        let endpoints = endpoints::State { look, ready, token: admin::SharedToken::default() };
+        let ports = Ports::new(threads.clone(), is_leaving, reserve, state, endpoints);
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
         let watch = Closing::spawn(std::future::pending());
@@ -160,7 +175,7 @@ impl Gateway {
         let running = Running { plan: plan.clone(), orders: parts.orders, ports, followers, places, watch };
         let running = Mutex::new(running);
         let mut gateway =
-            Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, tasks };
+            Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, operator, tasks };
         if let Err(error) = gateway.reload(plan).await {
             gateway.drain().await;
             return Err(error);
@@ -239,11 +254,14 @@ impl Gateway {
             running.places = Arc::new(Semaphore::new(plan.limits.connections_max));
         }
         let places = Arc::clone(&running.places);
+        running.ports.admit(&plan);
         running.ports.open(prepared, &places)?;
         running.followers.follow(orders.pools.iter().zip(plan.pools_and_sources().map(|(_, source)| source)));
         self.addresses.store(Arc::new(running.ports.addresses()));
         running.watch = Closing::spawn(tls::keep_fresh(certificates::of(&plan)));
         (running.plan, running.orders) = (plan, orders);
+        // Nothing is new about it, but who watches pools looks again.
+        self.readiness.send_modify(|_| {});
         Ok(())
     }
 
@@ -255,6 +273,13 @@ impl Gateway {
     /// Its pools, in the order of the plan.
     pub fn pools(&self) -> Vec<Arc<Backends>> {
         self.reporter.orders().pools.clone()
+    }
+
+    /// Whoever runs it takes the requests that only it can carry out, and answers each. Until then they are refused.
+    pub fn take_requests(&self) -> mpsc::Receiver<Request> {
+        let (runner, requests) = mpsc::channel(REQUESTS_MAX);
+        self.operator.ask(runner);
+        requests
     }
 
     /// What is going on.
@@ -283,11 +308,11 @@ impl Gateway {
             tokio::time::sleep(DRAIN_TICK).await;
         }
         self.tasks.iter().for_each(JoinHandle::abort);
-        {
-            let mut running = self.running.lock().await;
-            running.ports.close();
-            running.followers.stop();
-        }
+        let mut running = self.running.lock().await;
+        running.followers.stop();
+        // What is being answered, perhaps the order to drain, is answered.
+        running.ports.close().await;
+        drop(running);
         let mut totals = Totals::default();
         for thread in &self.threads {
             totals = totals + thread.stop().await;
@@ -302,7 +327,7 @@ impl Addresses {
         for (listener, (_, address)) in plan.listeners.iter_mut().zip(&self.listeners) {
             listener.address = *address;
         }
-        (plan.prometheus, plan.admin) = (self.prometheus, self.admin);
+        (plan.prometheus, plan.admin, plan.endpoints) = (self.prometheus, self.admin, self.endpoints);
     }
 }
 

@@ -14,7 +14,10 @@ pub mod reason;
 pub mod table;
 
 pub use discovery::Discovery;
-pub use reason::{BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
+pub use reason::{
+    BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome, Verb,
+    VerbResult,
+};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -149,6 +152,11 @@ pub fn affinity_entries(pool: &str) -> Gauge {
 /// 1 while the config on disk is the one that runs, 0 after a reload that was refused.
 pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
+}
+
+/// Commands of operators, by what came of them.
+pub fn admin_verbs(verb: Verb, result: VerbResult) -> Counter {
+    table::ADMIN_VERBS.counter(&[verb.name(), result.name()])
 }
 
 /// When the config that runs was read, in seconds since 1970.

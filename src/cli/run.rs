@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::admin::Fault;
 use crate::config::{self, Overrides, Plan};
-use crate::gateway::{Gateway, Summary};
+use crate::gateway::{Gateway, Request, Summary};
 
 use super::reread::Reloader;
 
@@ -71,15 +72,32 @@ async fn serve(args: Args, plan: Plan) -> ExitCode {
     asked.describe().iter().for_each(|line| eprintln!("{line}"));
     let watched = args.config.clone().filter(|_| args.watch);
     let mut reloader = Reloader::new(|| self::plan(&args), asked, watched);
+    let mut requests = gateway.take_requests();
     loop {
-        tokio::select! {
+        // Somebody waits to be told of the reload, where an operator asked for it.
+        let asker = tokio::select! {
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {}
-            () = reloader.changed() => {}
+            _ = hang_up.recv() => None,
+            () = reloader.changed() => None,
+            Some(request) = requests.recv() => match request {
+                Request::Reload(answer) => Some(answer),
+                Request::LogLevel(level, answer) => {
+                    let set = config::check_level(&level).and_then(|()| super::set_log_level(&level));
+                    let _ = answer.send(set.map(|()| format!("logging {level}\n")).map_err(Fault::Wrong));
+                    continue;
+                }
+                Request::Drain(answer) => {
+                    let _ = answer.send(Ok("draining; the process ends when nothing is held any more\n".to_owned()));
+                    break;
+                }
+            },
+        };
+        let outcome = reloader.reload(&gateway).await;
+        eprint!("{}", outcome.as_ref().unwrap_or_else(|problems| problems));
+        if let Some(answer) = asker {
+            let _ = answer.send(outcome.map_err(Fault::Wrong));
         }
-        let told = reloader.reload(&gateway).await.unwrap_or_else(|problems| problems);
-        eprint!("{told}");
     }
     eprintln!("draining; a second signal ends at once");
     let summary = tokio::select! {

@@ -13,7 +13,7 @@ use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
 use super::written::Written;
-use super::{identity, keys, methods, protos, routes};
+use super::{identity, keys, methods, operators, protos, routes};
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
@@ -23,7 +23,7 @@ use crate::route::{Method, Routes, catalogue};
 
 /// What is known before the flags have been looked at.
 pub(super) struct Draft<'a> {
-    pub listen: [Listen; 5],
+    pub listen: [Listen; 6],
     pub pools: PoolsDraft,
     pub reply: Reply,
     /// Where the gateway runs.
@@ -34,6 +34,7 @@ pub(super) struct Draft<'a> {
     routes: Vec<RouteDraft<'a>>,
     schema: Schema,
     identity: Identity,
+    tokens: operators::Tokens,
     drain_deadline: Duration,
     workers: usize,
     log: Log,
@@ -58,6 +59,7 @@ pub(super) fn read<'a>(tree: &'a Node, findings: &mut Findings<'_>) -> Draft<'a>
         routes: routes::read(&root, findings),
         schema,
         identity: identity::read(&root, findings),
+        tokens: operators::read(&root, findings),
         drain_deadline: root.time("drain_deadline", DRAIN_DEADLINE, findings),
         workers: root.size("workers", 0, findings),
         log: log(&root.section("log", findings), findings),
@@ -67,7 +69,7 @@ pub(super) fn read<'a>(tree: &'a Node, findings: &mut Findings<'_>) -> Draft<'a>
 impl Draft<'_> {
     /// The plan, and where the operator wrote about its pools; `sound` has yet to look at both.
     pub fn into_plan(self, findings: &mut Findings<'_>) -> (Plan, Vec<PoolPaths>) {
-        let [agents, access_logs, metrics, prometheus, admin] = self.listen;
+        let [agents, access_logs, metrics, prometheus, admin, endpoints] = self.listen;
         let served = [(agents, None), (access_logs, Some(Flow::AccessLogs)), (metrics, Some(Flow::Metrics))];
         let listeners: Vec<listener::Settings> =
             served.into_iter().filter_map(|(listen, only)| listen.settings(only)).collect();
@@ -94,6 +96,10 @@ impl Draft<'_> {
             admin: admin.address,
             prometheus_tls: prometheus.tls,
             admin_tls: admin.tls,
+            admin_token: self.tokens.admin,
+            endpoints: endpoints.address,
+            endpoints_token: self.tokens.endpoints,
+            endpoints_tls: endpoints.tls,
             drain_deadline: self.drain_deadline,
             workers: match self.workers {
                 0 => thread::available_parallelism().map_or(1, usize::from),
@@ -137,7 +143,7 @@ fn log(section: &Section<'_>, findings: &mut Findings<'_>) -> Log {
 }
 
 /// Reads a level, or levels by module as `info,switchyard=debug`.
-fn level(text: &str) -> Result<String, Mistake> {
+pub(super) fn level(text: &str) -> Result<String, Mistake> {
     const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace", "off"];
     for part in text.split(',') {
         let (module, level) = part.split_once('=').unwrap_or(("", part));

@@ -37,16 +37,20 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The ports in the order of the file: name, the address a bare port is taken on, the usual port, and under which path
 /// the table has what else it takes.
-const PORTS: [(&str, IpAddr, u16, &str); 5] = [
+const PORTS: [(&str, IpAddr, u16, &str); 6] = [
     ("agents", ANY, 11_800, "listen.agents"),
     ("access_logs", ANY, 11_802, "listen.agents"),
     ("metrics", ANY, 11_803, "listen.agents"),
     ("prometheus", ANY, 1_234, "listen.prometheus"),
     ("admin", HERE, 9_901, "listen.admin"),
+    (ENDPOINTS, ANY, 9_903, "listen.endpoints"),
 ];
 
+/// The only port that is closed unless it is asked for: it tells who the backends are.
+const ENDPOINTS: &str = "endpoints";
+
 /// Reads the ports; `limits` says what holds for those that do not say it themselves.
-pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 5] {
+pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 6] {
     let section = root.section("listen", findings);
     let shares = Shares {
         connections_max: limits.size("connections_per_listener", CONNECTIONS_MAX, findings),
@@ -55,7 +59,7 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
         source_prefix: source_prefix(&limits.section("source_prefix", findings), findings),
     };
     PORTS.map(|(name, usual, port, path)| {
-        let default = Some(SocketAddr::new(usual, port));
+        let default = (name != ENDPOINTS).then_some(SocketAddr::new(usual, port));
         let mut listen = Listen { name, usual, address: default, tls: None, shares };
         let address = |section: &Section<'_>, name: &str, findings: &mut Findings<'_>| {
             section.read(name, findings, |text| address_of_file(text, usual, port)).unwrap_or(default)

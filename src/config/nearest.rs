@@ -1,7 +1,7 @@
 //! "Did you mean": the word an operator most likely had in mind.
 
 /// The word of `words` nearest to `written`, when near enough to be offered.
-pub(super) fn nearest<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = plain(written);
     // A third of the letters may differ, a swap counting one: `agee` for `age`, `hsah` for `hash`, `endpoint` for `endpoints`.
     let allowed = (written.chars().count().max(3)) / 3;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::unit::show_size;
 use super::written::Written;
+use crate::admin::Token;
 use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::route::Routes;
@@ -43,6 +44,14 @@ pub struct Plan {
     pub prometheus_tls: Option<Arc<ServerTls>>,
     /// The admin page's TLS, if it has any.
     pub admin_tls: Option<Arc<ServerTls>>,
+    /// What opens the admin port's verbs to others than this machine.
+    pub admin_token: Option<Token>,
+    /// Where `/v1/endpoints` is, if anywhere.
+    pub endpoints: Option<SocketAddr>,
+    /// What opens it to others than this machine.
+    pub endpoints_token: Option<Token>,
+    /// Its TLS, if it has any.
+    pub endpoints_tls: Option<Arc<ServerTls>>,
     /// How long a stop may take.
     pub drain_deadline: Duration,
     /// Worker threads; at least one.
@@ -102,6 +111,7 @@ impl Plan {
         let own = [
             ("prometheus", self.prometheus, "/metrics /ready /live", &self.prometheus_tls),
             ("admin", self.admin, "/snapshot /ready /live", &self.admin_tls),
+            ("endpoints", self.endpoints, "/v1/endpoints", &self.endpoints_tls),
         ];
         lines.extend(own.into_iter().filter_map(|(name, address, what, tls)| Some(port(name, address?, what, tls))));
         let pools = self.pools_and_sources().enumerate();

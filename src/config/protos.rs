@@ -58,7 +58,7 @@ pub(super) fn read(root: &Section<'_>, findings: &mut Findings<'_>) -> Schema {
 }
 
 /// The bytes of a file; what is not a plain file, or too large, is an error.
-fn contents(directory: Option<&Path>, file: &str) -> io::Result<Vec<u8>> {
+pub(super) fn contents(directory: Option<&Path>, file: &str) -> io::Result<Vec<u8>> {
     let path = directory.map_or_else(|| Path::new(file).to_owned(), |directory| directory.join(file));
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is no file"));
@@ -66,7 +66,7 @@ fn contents(directory: Option<&Path>, file: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(&path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other("it is larger than 32 MiB, which no descriptor set is"));
+        return Err(io::Error::other("it is larger than 32 MiB"));
     }
     Ok(bytes)
 }

@@ -8,7 +8,7 @@ use super::nearest::nearest;
 use super::problem::{Findings, Place, Problem};
 
 /// Names whose values are secret, also where they are misspelt or stand in the wrong place.
-const NAMES: [&str; 5] = ["authentication", "tokens", "authorization", "secret", "password"];
+const NAMES: [&str; 6] = ["authentication", "token", "tokens", "authorization", "secret", "password"];
 
 /// Values shorter than this are too common to be looked for in messages.
 const VALUE_CHARS_MIN: usize = 4;
@@ -35,6 +35,11 @@ fn words(text: &str) -> impl Iterator<Item = &str> + Clone {
 /// Hides the values of all secret names in a file.
 pub(super) fn hide(tree: &Node, findings: &mut Findings<'_>) {
     if let Shape::Map(members) = &tree.value {
+        // A group that is none may be the secret it should hold.
+        let is_broken =
+            |key: &str, node: &Node| matches!(key, "admin" | "endpoints") && !matches!(node.value, Shape::Map(_));
+        let broken = members.iter().filter(|(key, node)| is_broken(&key.value, node));
+        broken.for_each(|(_, node)| hide_all(node, findings));
         hide_members(members, true, findings);
     }
 }

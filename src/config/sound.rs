@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::plan::Plan;
 use super::pools::PoolPaths;
 use super::problem::{Findings, Mistake};
 use super::unit::{show_size, show_time};
 use super::{address, balance};
+use crate::admin::Token;
 use crate::discovery::{Source, file};
 use crate::pool;
+use crate::wire::tls::ServerTls;
 
 /// Messages of the largest size the budget must hold at once: one arriving, one cut apart, one waiting, one in flight.
 const MESSAGES_IN_MEMORY_MIN: usize = 4;
@@ -17,6 +20,7 @@ const MESSAGES_IN_MEMORY_MIN: usize = 4;
 /// Looks at everything together; `paths` says where the operator wrote about each pool.
 pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
+    operators(plan, findings);
     for ((pool, source), paths) in plan.pools_and_sources().zip(paths) {
         let at = At { plan, pool, source, paths };
         at.backends(findings);
@@ -36,7 +40,7 @@ struct At<'a> {
 }
 
 fn listeners(plan: &Plan, findings: &mut Findings<'_>) {
-    let own = [("prometheus", plan.prometheus), ("admin", plan.admin)];
+    let own = [("prometheus", plan.prometheus), ("admin", plan.admin), ("endpoints", plan.endpoints)];
     let served = plan.listeners.iter().map(|listener| (listener.name, Some(listener.address)));
     let open: Vec<(String, SocketAddr)> =
         served.chain(own).filter_map(|(name, address)| Some((format!("listen.{name}"), address?))).collect();
@@ -79,6 +83,43 @@ fn connections(plan: &Plan, findings: &mut Findings<'_>) {
             format!("raise limits.connections to {here}, or lower this"),
         );
         findings.warn_of(&path, mistake);
+    }
+}
+
+/// Whether the ports of operators let in whom they should.
+fn operators(plan: &Plan, findings: &mut Findings<'_>) {
+    let open = |address: Option<SocketAddr>, token: &Option<Token>, tls: &Option<Arc<ServerTls>>| {
+        let asks = tls.as_ref().is_some_and(|tls| tls.settings().client_authorities.is_some());
+        address.is_some_and(|address| !address.ip().is_loopback()) && token.is_none() && !asks
+    };
+    if open(plan.admin, &plan.admin_token, &plan.admin_tls)
+        && findings.fine(&["admin", "admin.token", "admin.token_file"])
+    {
+        let mistake = Mistake::new(
+            "others can reach this port and there is no token: they can read /snapshot, and every command is refused",
+            "set `admin.token` or `admin.token_file`, or listen on 127.0.0.1",
+        );
+        findings.warn_of("listen.admin", mistake);
+    }
+    if open(plan.endpoints, &plan.endpoints_token, &plan.endpoints_tls)
+        && findings.fine(&["endpoints", "endpoints.token", "endpoints.token_file"])
+    {
+        let mistake = Mistake::new(
+            "others can reach this port and there is no token: nobody would be answered",
+            "set `endpoints.token` or `endpoints.token_file`, or listen on 127.0.0.1",
+        );
+        findings.error_in("listen.endpoints", mistake);
+    }
+    let ports = [
+        (["admin.token", "admin.token_file"], plan.admin, &plan.admin_token, "listen.admin"),
+        (["endpoints.token", "endpoints.token_file"], plan.endpoints, &plan.endpoints_token, "listen.endpoints"),
+    ];
+    for (paths, address, token, port) in ports {
+        let written = paths.into_iter().find(|path| findings.origin(path).1.is_some());
+        if let (Some(path), None, Some(_)) = (written, address, token) {
+            let mistake = Mistake::new(format!("{port} is off: the token opens nothing"), format!("set {port}"));
+            findings.warn_of(path, mistake);
+        }
     }
 }
 

@@ -7,7 +7,11 @@ use crate::wire::tls::Watched;
 
 /// Everything in a plan that was made of certificates.
 pub fn of(plan: &Plan) -> Vec<Watched> {
-    let ports = plan.listeners.iter().map(|listener| &listener.tls).chain([&plan.prometheus_tls, &plan.admin_tls]);
+    let ports = plan.listeners.iter().map(|listener| &listener.tls).chain([
+        &plan.prometheus_tls,
+        &plan.admin_tls,
+        &plan.endpoints_tls,
+    ]);
     let pools = plan.pools.iter().filter_map(|pool| pool.tls.clone());
     ports.flatten().cloned().map(Watched::Server).chain(pools.map(Watched::Client)).collect()
 }
@@ -28,6 +32,7 @@ pub fn keep(plan: &mut Plan, before: &Plan) {
     }
     keep_one(&mut plan.prometheus_tls, &before.prometheus_tls);
     keep_one(&mut plan.admin_tls, &before.admin_tls);
+    keep_one(&mut plan.endpoints_tls, &before.endpoints_tls);
 }
 
 fn keep_one<T: PartialEq>(now: &mut Option<Arc<T>>, before: &Option<Arc<T>>) {

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin;
+use crate::admin::{self, endpoints};
 use crate::config::Plan;
 use crate::listener::admission::{Admission, Reserve};
 use crate::listener::{self, accept};
@@ -24,9 +24,10 @@ pub struct Ports {
     /// What connections of agents leave to others.
     reserve: Arc<Reserve>,
     admin: admin::State,
+    endpoints: endpoints::State,
     agents: Vec<Agents>,
-    /// Of Prometheus and of people.
-    own: [Option<Own>; 2],
+    /// Of Prometheus, of people, and of those who connect to backends directly.
+    own: [Option<Own>; 3],
 }
 
 /// A port for agents and who accepts there.
@@ -40,7 +41,9 @@ struct Agents {
 /// A port of our own and who serves it.
 struct Own {
     port: Port<OwnAsked>,
-    _server: Closing,
+    /// Dropped, the port is closed, and what is being answered there is answered; that takes two seconds at most.
+    open: oneshot::Sender<()>,
+    server: JoinHandle<()>,
 }
 
 /// What a plan asks for of a port of our own.
@@ -64,11 +67,11 @@ pub struct Closing(JoinHandle<()>);
 /// The ports of a plan, bound or the same as before; nothing is changed yet.
 pub struct Prepared {
     agents: Vec<Port<listener::Settings>>,
-    own: [Option<Port<OwnAsked>>; 2],
+    own: [Option<Port<OwnAsked>>; 3],
 }
 
 /// What the own ports are called, in the order of [`Ports::own`].
-const OWN: [&str; 2] = ["prometheus", "admin"];
+const OWN: [&str; 3] = ["prometheus", "admin", "endpoints"];
 
 impl Ports {
     /// No port yet.
@@ -77,8 +80,9 @@ impl Ports {
         leaving: watch::Receiver<bool>,
         reserve: Arc<Reserve>,
         admin: admin::State,
+        endpoints: endpoints::State,
     ) -> Self {
-        Self { threads, leaving, reserve, admin, agents: Vec::new(), own: [None, None] }
+        Self { threads, leaving, reserve, admin, endpoints, agents: Vec::new(), own: [None, None, None] }
     }
 
     /// Binds what the plan asks for and is not bound. Dropped, it leaves everything as it was.
@@ -94,8 +98,12 @@ impl Ports {
                 None => Port::of(accept::bind(asked)?.into_std()?, asked.clone())?,
             });
         }
-        let mut own = [None, None];
-        let asked = [(plan.prometheus, &plan.prometheus_tls), (plan.admin, &plan.admin_tls)];
+        let mut own = [None, None, None];
+        let asked = [
+            (plan.prometheus, &plan.prometheus_tls),
+            (plan.admin, &plan.admin_tls),
+            (plan.endpoints, &plan.endpoints_tls),
+        ];
         for (number, (address, tls)) in asked.into_iter().enumerate() {
             let Some(address) = address else { continue };
             let asked = OwnAsked { address, tls: tls.clone() };
@@ -142,13 +150,23 @@ impl Ports {
 
     fn serve_own(&self, number: usize, port: Port<OwnAsked>) -> io::Result<Own> {
         let listener = TcpListener::from_std(port.socket.try_clone()?)?;
+        let (open, closed) = oneshot::channel::<()>();
+        // Nothing is ever sent: it ends when the sender is dropped.
+        let closed = async { closed.await.unwrap_or_default() };
         let state = self.admin.clone();
         let served = admin::Port { name: OWN[number], listener, tls: port.asked.tls.clone() };
         let server = match number {
-            0 => Closing::spawn(admin::serve_prometheus(served, state, std::future::pending())),
-            _ => Closing::spawn(admin::serve_admin(served, state, std::future::pending())),
+            0 => tokio::spawn(admin::serve_prometheus(served, state, closed)),
+            1 => tokio::spawn(admin::serve_admin(served, state, closed)),
+            _ => tokio::spawn(endpoints::serve(served, self.endpoints.clone(), closed)),
         };
-        Ok(Own { port, _server: server })
+        Ok(Own { port, open, server })
+    }
+
+    /// Who may use our own ports from now on.
+    pub fn admit(&self, plan: &Plan) {
+        self.admin.token.store(plan.admin_token.clone().map(Arc::new));
+        self.endpoints.token.store(plan.endpoints_token.clone().map(Arc::new));
     }
 
     /// Where agents are listened for, and where we are asked.
@@ -158,13 +176,23 @@ impl Ports {
             listeners: self.agents.iter().map(|open| (open.port.asked.name, open.port.address)).collect(),
             prometheus: own(0),
             admin: own(1),
+            endpoints: own(2),
         }
     }
 
-    /// Accepts nothing more.
-    pub fn close(&mut self) {
+    /// Accepts nothing more, and waits until what our own ports have begun to answer is answered.
+    pub async fn close(&mut self) {
         self.agents.clear();
-        self.own = [None, None];
+        let own = std::mem::take(&mut self.own);
+        let close = |own: Own| {
+            drop((own.open, own.port));
+            own.server
+        };
+        let servers: Vec<JoinHandle<()>> = own.into_iter().flatten().map(close).collect();
+        for server in servers {
+            // One that has panicked answers nothing more.
+            let _ = server.await;
+        }
     }
 }
 
@@ -209,8 +237,9 @@ impl Drop for Closing {
 
 fn bind_own(name: &str, address: SocketAddr) -> io::Result<StdListener> {
     let explain = |error: io::Error| {
-        let message =
-            format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
+        let message = format!(
+            "cannot listen on {address} for {name}: {error}; choose another as listen.{name}, or turn it `off`"
+        );
         io::Error::new(error.kind(), message)
     };
     let socket = StdListener::bind(address).map_err(explain)?;

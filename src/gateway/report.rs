@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::admin::endpoints::{Endpoint, Load, View};
 use crate::admin::snapshot::{self, Snapshot};
 use crate::listener::Settings;
 use crate::listener::register::Register;
@@ -15,7 +16,7 @@ use crate::message::budget::Budget;
 use crate::message::receipt::Totals;
 use crate::metrics::{self, LostReason};
 use crate::pool::Backends;
-use crate::pool::backend::BackendFigures;
+use crate::pool::backend::{Backend, BackendFigures};
 
 use super::thread::{Orders, Parts, Report, Thread};
 
@@ -137,6 +138,46 @@ impl Reporter {
             lanes_total: lanes.len() as u64,
             lanes: lanes.into_iter().take(snapshot::LANES_MAX).collect(),
         }
+    }
+
+    /// A pool as those see it who would connect to its backends directly; the first one where none is named.
+    ///
+    /// # Errors
+    /// The names of the pools, where there is none of that name.
+    pub fn look(&self, pool: Option<&str>) -> Result<View, Vec<String>> {
+        let name = |pool: &Arc<Backends>| pool.settings().name.clone();
+        let pools = &self.orders.load().pools;
+        let found = pools.iter().find(|known| pool.is_none_or(|asked| asked == name(known)));
+        let pool = found.ok_or_else(|| pools.iter().map(name).collect::<Vec<_>>())?;
+        // Before the backends are looked at.
+        let changed = pool.changes();
+        let epoch = *changed.borrow();
+        let (name, all) = (name(pool), pool.all());
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = |backend: &Arc<Backend>| {
+            rates.get(&(name.clone(), backend.name().to_owned())).map_or(0.0, |rate| rate.per_second)
+        };
+        let written_per_second: f64 = all.iter().map(rate).sum();
+        let endpoint = |backend: &Arc<Backend>| {
+            let (found, figures) = (backend.found(), backend.figures());
+            Endpoint {
+                endpoint: found.endpoint.to_string(),
+                server_name: found.server_name.clone(),
+                weight: found.weight,
+                priority: found.priority,
+                zone: found.zone.clone(),
+                state: figures.state.to_owned(),
+                load: Load {
+                    in_flight_messages: figures.in_flight_messages,
+                    in_flight_bytes: figures.in_flight_bytes,
+                    share: if written_per_second > 0.0 { rate(backend) / written_per_second } else { 0.0 },
+                    answer_ms: figures.answer_micros as f64 / 1000.0,
+                },
+                name: figures.name,
+            }
+        };
+        let backends = all.iter().filter(|backend| backend.is_up()).map(endpoint).collect();
+        Ok(View { pool: name.clone(), epoch, backends, changed })
     }
 
     fn listener_figures(&self) -> Vec<snapshot::Listener> {

@@ -156,6 +156,36 @@ reasons! {
     }
 }
 
+reasons! {
+    /// What an operator tells the gateway to do.
+    pub enum Verb {
+        /// Read the config again.
+        Reload = "reload",
+        /// Drain the gateway and end.
+        Drain = "drain",
+        /// Give a backend nothing more.
+        BackendDrain = "backend_drain",
+        /// Give a backend messages again.
+        BackendUndrain = "backend_undrain",
+        /// Log more or less.
+        LogLevel = "log_level",
+        /// None of these.
+        Other = "other",
+    }
+}
+
+reasons! {
+    /// What came of it.
+    pub enum VerbResult {
+        /// It was carried out.
+        Done = "done",
+        /// It could not be carried out.
+        Failed = "failed",
+        /// Whoever asked may not.
+        Refused = "refused",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +200,7 @@ mod tests {
         assert!(CheckOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(Verb::ALL.iter().enumerate().all(|(at, verb)| verb.index() == at));
+        assert!(VerbResult::ALL.iter().enumerate().all(|(at, result)| result.index() == at));
     }
 }

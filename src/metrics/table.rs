@@ -142,6 +142,8 @@ table! {
         "Checks in which received was not delivered + held + lost. If high, suspect a defect of Switchyard, please report it.";
     CONFIG_LAST_RELOAD_SUCCESSFUL: Kind::Gauge, Count, "switchyard_config_last_reload_successful", [],
         "1 while the config on disk is the one that runs, else 0. If 0, suspect the problems that the log names.";
+    ADMIN_VERBS: Kind::Counter, Count, "switchyard_admin_verbs_total", ["verb", "result"],
+        "Commands of operators, by what came of them. If high for refused, suspect a wrong token or somebody who should not reach the port.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP: Kind::Gauge, Seconds, "switchyard_config_last_reload_success_timestamp_seconds", [],
         "When the config that runs was read, in seconds since 1970. If old beside the file's age, suspect that nobody asked for a reload.";
     TLS_RELOADS: Kind::Counter, Count, "switchyard_tls_reloads_total", ["setting", "result"],

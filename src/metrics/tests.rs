@@ -14,6 +14,7 @@ fn touch_everything() {
     let _ = tls_certificate_expiry("pool.tls.ca");
     let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
     let _ = (config_last_reload_success_timestamp(), pool_tier("oap"), affinity_entries("oap"));
+    admin_verbs(Verb::Reload, VerbResult::Done).increment(1);
 }
 
 #[test]

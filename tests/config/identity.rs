@@ -77,7 +77,7 @@ switchyard.yaml:2:35: error: pool.trip: is a group of settings, not a value
 }
 
 /// Ways to break a file that has a token in it.
-const BROKEN: [&str; 13] = [
+const BROKEN: [&str; 15] = [
     "identity: { tokns: [SECRET] }",
     "identity: { tokens: SECRET, separate_by: [te] }",
     "identity: { tokens: [SECRET",
@@ -91,6 +91,8 @@ const BROKEN: [&str; 13] = [
     "pool:\n  authentication: |\n    SECRET\n    SECRET\n  trip: 5\n",
     "routes: [ { metadata: { authentication: { regex: 'SECRET(' } }, to: nowhere } ]",
     "routes: [ { metadata: { authorization: SECRET }, drp: x } ]",
+    "admin: { tokn: SECRET }",
+    "listen: { admin: off }\nendpoints:\n  token: [SECRET]\n  token_file: x",
 ];
 
 #[test]

@@ -12,6 +12,7 @@ mod limits;
 mod methods;
 mod mistakes;
 mod never_a_panic;
+mod operators;
 mod pools;
 mod protos;
 mod routes;

@@ -1,6 +1,6 @@
 //! What every test stands on: a gateway in this process, collectors behind it, and the check of the books at its end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,18 @@ impl Road {
             self.gateway().pools()[0].all().iter().map(|backend| backend.name().to_owned()).collect();
         names.sort();
         names
+    }
+
+    /// Where operators give commands, by an address that a client can use.
+    pub fn admin(&self) -> SocketAddr {
+        let bound = self.gateway().addresses().admin.expect("the admin port is on");
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port())
+    }
+
+    /// Where `/v1/endpoints` is.
+    pub fn endpoints(&self) -> SocketAddr {
+        let bound = self.gateway().addresses().endpoints.expect("the endpoints port is on");
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port())
     }
 
     /// A load on the agents' port.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin_verbs;
 mod attribution;
 #[path = "../certificates/authority.rs"]
 mod authority;
@@ -17,8 +18,10 @@ mod discovery;
 mod dns_server;
 mod drain;
 mod edges;
+mod endpoints;
 mod ground;
 mod health;
+mod http;
 mod identity;
 mod kill;
 mod limits;
