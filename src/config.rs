@@ -35,6 +35,7 @@ mod satellite;
 mod secrets;
 mod section;
 mod sound;
+mod sources;
 mod tls;
 mod tries;
 pub mod unit;

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod descriptors;
+mod followers;
 mod operator;
 mod ports;
 mod report;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use crate::admin::snapshot::Snapshot;
 use crate::admin::{self, Readiness, endpoints};
 use crate::config::Plan;
+use crate::discovery::Source;
 use crate::listener::register::Register;
 use crate::listener::terms::Decided;
 use crate::listener::worker::Shared;
@@ -37,6 +39,7 @@ use crate::wire::tls;
 pub use operator::Request;
 
 use descriptors::Descriptors;
+use followers::Followers;
 use operator::Operator;
 use ports::{Closing, Ports};
 use report::Reporter;
@@ -62,6 +65,7 @@ struct Running {
     plan: Plan,
     orders: Orders,
     ports: Ports,
+    followers: Followers,
     /// For the connections of all listeners.
     places: Arc<Semaphore>,
     /// Looks after the plan's certificates.
@@ -111,6 +115,9 @@ const REQUESTS_MAX: usize = 4;
 
 /// How often a drain looks whether it is done.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
+
+/// How often a gateway that has no backend yet looks for some.
+const BACKENDS_TICK: Duration = Duration::from_millis(50);
 
 impl Gateway {
     /// Binds every port and starts working. Must be called within a tokio runtime, which runs acceptors and admin;
@@ -164,17 +171,46 @@ impl Gateway {
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
         let watch = Closing::spawn(std::future::pending());
-        let running = Running { plan: plan.clone(), orders: parts.orders, ports, places, watch };
+        let followers = Followers::default();
+        let running = Running { plan: plan.clone(), orders: parts.orders, ports, followers, places, watch };
         let running = Mutex::new(running);
-        let gateway =
+        let mut gateway =
             Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, operator, tasks };
         if let Err(error) = gateway.reload(plan).await {
             gateway.drain().await;
             return Err(error);
         }
         metrics::config_last_reload_successful().set(1.0);
-        gateway.readiness.send_replace(Readiness::Ready);
+        if has_backends(&gateway.reporter) {
+            gateway.readiness.send_replace(Readiness::Ready);
+        } else {
+            gateway.wait_for_backends();
+        }
         Ok(gateway)
+    }
+
+    /// Is ready once the first pool has backends. Other pools do not count: a missing archive must not keep agents out.
+    fn wait_for_backends(&mut self) {
+        self.services.set_serving(false);
+        let pool = self.reporter.orders().pools.first().map(|pool| pool.settings().name.clone()).unwrap_or_default();
+        self.readiness.send_replace(Readiness::Waiting(format!("no backend of the pool {pool} is known yet")));
+        let (reporter, services, readiness) =
+            (Arc::clone(&self.reporter), self.services.clone(), self.readiness.clone());
+        self.tasks.push(tokio::spawn(async move {
+            // A look rather than a notice, since a reload may make another pool the first.
+            while !has_backends(&reporter) {
+                tokio::time::sleep(BACKENDS_TICK).await;
+            }
+            readiness.send_if_modified(|state| {
+                let is_waiting = matches!(state, Readiness::Waiting(_));
+                if is_waiting {
+                    // In here, so that a drain that begins now has the last word.
+                    services.set_serving(true);
+                    *state = Readiness::Ready;
+                }
+                is_waiting
+            });
+        }));
     }
 
     /// Runs by another plan from now on and touches only what is different: no call ends unless its method's contract
@@ -187,21 +223,26 @@ impl Gateway {
         let mut running = self.running.lock().await;
         certificates::keep(&mut plan, &running.plan);
         let prepared = running.ports.prepare(&plan)?;
+        running.followers.keep(&plan);
         let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
-        let backends = |settings: &Settings| match known(&settings.name) {
+        let source_before =
+            |name: &str| running.plan.pools_and_sources().find(|(pool, _)| pool.name == name).map(|(_, source)| source);
+        let backends = |(settings, source): (&Settings, &Source)| match known(&settings.name) {
             Some(pool) => {
                 let named_before = pool.settings().backends.clone();
                 if *pool.settings() != *settings {
                     pool.reconfigure(settings.clone());
                 }
-                if named_before != settings.backends {
+                // Those of a source are for its follower to say.
+                let were_named = source_before(&settings.name) == Some(&Source::Static);
+                if *source == Source::Static && !(were_named && named_before == settings.backends) {
                     pool.found(settings.backends.clone());
                 }
                 Arc::clone(pool)
             }
             None => Backends::new(settings.clone()),
         };
-        let pools = plan.pools.iter().map(backends).collect();
+        let pools = plan.pools_and_sources().map(backends).collect();
         let orders = Orders { decided: Arc::new(decided(&plan, prepared.listeners())), pools };
         self.linger.store(linger_of(&plan), Relaxed);
         self.reporter.adopt(orders.clone());
@@ -215,6 +256,7 @@ impl Gateway {
         let places = Arc::clone(&running.places);
         running.ports.admit(&plan);
         running.ports.open(prepared, &places)?;
+        running.followers.follow(orders.pools.iter().zip(plan.pools_and_sources().map(|(_, source)| source)));
         self.addresses.store(Arc::new(running.ports.addresses()));
         running.watch = Closing::spawn(tls::keep_fresh(certificates::of(&plan)));
         (running.plan, running.orders) = (plan, orders);
@@ -266,8 +308,11 @@ impl Gateway {
             tokio::time::sleep(DRAIN_TICK).await;
         }
         self.tasks.iter().for_each(JoinHandle::abort);
+        let mut running = self.running.lock().await;
+        running.followers.stop();
         // What is being answered, perhaps the order to drain, is answered.
-        self.running.lock().await.ports.close().await;
+        running.ports.close().await;
+        drop(running);
         let mut totals = Totals::default();
         for thread in &self.threads {
             totals = totals + thread.stop().await;
@@ -284,6 +329,11 @@ impl Addresses {
         }
         (plan.prometheus, plan.admin, plan.endpoints) = (self.prometheus, self.admin, self.endpoints);
     }
+}
+
+/// Whether the first pool, where everything goes that no route is for, has any.
+fn has_backends(reporter: &Reporter) -> bool {
+    reporter.orders().pools.first().is_some_and(|pool| !pool.all().is_empty())
 }
 
 fn decided(plan: &Plan, listeners: Vec<listener::Settings>) -> Decided {

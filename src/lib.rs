@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod gateway;
 pub mod listener;
 pub mod message;

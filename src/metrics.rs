@@ -9,9 +9,11 @@ use std::sync::OnceLock;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub mod discovery;
 pub mod reason;
 pub mod table;
 
+pub use discovery::Discovery;
 pub use reason::{
     BadInput, CheckOutcome, Fault, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome, Verb,
     VerbResult,

@@ -11,6 +11,7 @@ pub mod channel;
 pub mod check;
 mod choose;
 pub mod door;
+pub mod endpoint;
 pub mod found;
 pub mod health;
 pub mod lane;

@@ -3,11 +3,12 @@
 use http::HeaderName;
 
 use super::file::Node;
-use super::keys;
 use super::plan::Plan;
 use super::pools::PoolPaths;
 use super::problem::{Findings, Mistake};
 use super::section::Section;
+use super::{keys, sources};
+use crate::discovery::Source;
 use crate::listener::affinity;
 use crate::pool::found::Found;
 use crate::pool::{Affinity, AffinityBy, Policy, Settings};
@@ -78,8 +79,9 @@ pub(super) fn backend(
         findings.error_in(&shown, Mistake::new("has no address", "write `address: collector-a:11800`"));
         return None;
     }
+    let name = section.read("name", findings, sources::backend_name);
     let found = section.read("address", findings, read)?;
-    Some(Found { weight, priority: tier, zone, ..found })
+    Some(Found { name: name.unwrap_or_else(|| found.name.clone()), weight, priority: tier, zone, ..found })
 }
 
 /// Whether what was said about who gets what goes together.
@@ -143,7 +145,9 @@ fn zones(plan: &Plan, findings: &mut Findings<'_>) {
     let Some(zone) = plan.pools.iter().find_map(|pool| pool.zone.as_ref()) else { return };
     let named = || plan.pools.iter().flat_map(|pool| &pool.backends);
     // A deployment says it of every gateway in one breath; only what stands in the file is said of this one.
-    if findings.origin("zone").1.is_none() || named().next().is_none() {
+    // What a source will say of zones is not known here.
+    let are_known = plan.pools_and_sources().all(|(_, source)| *source == Source::Static);
+    if findings.origin("zone").1.is_none() || named().next().is_none() || !are_known {
         return;
     }
     let what = match named().find_map(|found| found.zone.as_ref()) {

@@ -8,7 +8,7 @@ use super::compile::Compiler;
 use super::file::Node;
 use super::listen::{self, Listen};
 use super::plan::{Log, LogFormat, Plan};
-use super::pools::{PoolDraft, PoolPaths, PoolsDraft};
+use super::pools::{PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
@@ -73,7 +73,9 @@ impl Draft<'_> {
         let served = [(agents, None), (access_logs, Some(Flow::AccessLogs)), (metrics, Some(Flow::Metrics))];
         let listeners: Vec<listener::Settings> =
             served.into_iter().filter_map(|(listen, only)| listen.settings(only)).collect();
-        let (paths, pools): (_, Vec<_>) = self.pools.in_order(findings).into_iter().map(PoolDraft::apart).unzip();
+        let drafts = self.pools.in_order(findings);
+        let (paths, of_pools): (Vec<_>, Vec<_>) = drafts.into_iter().map(|draft| draft.apart(findings)).unzip();
+        let (pools, sources): (Vec<_>, Vec<_>) = of_pools.into_iter().unzip();
         let pools: Vec<_> =
             pools.into_iter().map(|pool: pool::Settings| pool::Settings { zone: self.zone.clone(), ..pool }).collect();
         let methods = [catalogue::methods(), self.methods].concat();
@@ -85,6 +87,7 @@ impl Draft<'_> {
             limits: self.limits,
             reply: self.reply,
             pools,
+            sources,
             routes: Arc::new(Routes::new(methods, rules_of)),
             schema: self.schema,
             identity: self.identity,

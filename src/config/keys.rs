@@ -1,6 +1,7 @@
 //! Every setting once: its path, what it takes and its bounds.
 
 use super::unit::{Bounds, Unit};
+use crate::pool::found::WEIGHT_MAX;
 
 /// One setting of the file.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +19,12 @@ pub enum Kind {
     Group,
     /// `ip:port`, a port, or `off`.
     Address,
-    /// Backends: a list, or a string with commas.
+    /// Backends: a list, a string with commas, or the URL of a source.
     Backends,
+    /// Where one backend listens.
+    Endpoint,
+    /// The address of a server, without a name.
+    Server,
     /// A list of gRPC methods, paths or settings.
     Methods,
     /// One gRPC method, `/pkg.Service/Method`.
@@ -152,10 +157,12 @@ pub const KEYS: &[Key] = &[
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
     // What may stand for one of them, here and under `to`.
-    Key { path: "pool.endpoints.address", kind: Kind::Backends },
-    amount("pool.endpoints.weight", Unit::Count, 1, 1_000, None),
+    Key { path: "pool.endpoints.address", kind: Kind::Endpoint },
+    Key { path: "pool.endpoints.name", kind: Kind::Label },
+    amount("pool.endpoints.weight", Unit::Count, 1, WEIGHT_MAX as u64, None),
     amount("pool.endpoints.tier", Unit::Count, 1, 100, Some("0")),
     Key { path: "pool.endpoints.zone", kind: Kind::Text },
+    Key { path: "pool.resolver", kind: Kind::Server },
     Key { path: "pool.balance", kind: Kind::Words(BALANCE) },
     // A bound of a fair share exactly could be kept by nobody.
     amount("pool.hash_bound", Unit::Percent, 105, 1_000, Some("off")),
@@ -335,7 +342,9 @@ pub(super) fn advice(group: &str) -> Option<&'static str> {
 
 /// The path of the only setting whose last name is this, wherever it stands.
 pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
-    let mut found = KEYS.iter().map(|key| key.path).filter(|path| path.rsplit('.').next() == Some(name));
+    // What is said of one backend has plain words that mean something else elsewhere.
+    let paths = KEYS.iter().map(|key| key.path).filter(|path| !path.starts_with("pool.endpoints."));
+    let mut found = paths.filter(|path| path.rsplit('.').next() == Some(name));
     let path = found.next()?;
     found.next().is_none().then_some(path)
 }
@@ -346,7 +355,9 @@ impl Kind {
         match self {
             Kind::Group => "settings".to_owned(),
             Kind::Address => "ip:port, a port, or off".to_owned(),
-            Kind::Backends => "host:port, one or more".to_owned(),
+            Kind::Backends => "host:port, one or more, or a source".to_owned(),
+            Kind::Endpoint => "host:port".to_owned(),
+            Kind::Server => "ip or ip:port".to_owned(),
             Kind::Methods => "a list of methods".to_owned(),
             Kind::Method => "/pkg.Service/Method".to_owned(),
             Kind::Pools => "names, each with backends or settings".to_owned(),
@@ -380,23 +391,4 @@ impl Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::flow::Flow;
-
-    #[test]
-    fn every_path_is_listed_once_and_under_a_listed_group() {
-        for (index, key) in KEYS.iter().enumerate() {
-            assert!(!KEYS[..index].iter().any(|other| other.path == key.path), "{}", key.path);
-            if let Some((parent, _)) = key.path.rsplit_once('.') {
-                assert!(KEYS[..index].iter().any(|other| other.path == parent), "{}", key.path);
-            }
-        }
-    }
-
-    #[test]
-    fn the_flows_a_method_may_name_are_all_flows() {
-        assert_eq!(FLOW.len(), Flow::ALL.len());
-        assert!(Flow::ALL.iter().all(|flow| FLOW.contains(&flow.name())));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::unit::show_size;
 use super::written::Written;
 use crate::admin::Token;
+use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::route::Routes;
 use crate::route::schema::Schema;
@@ -24,6 +25,9 @@ pub struct Plan {
     pub reply: listener::Reply,
     /// Where messages go; at least one pool. What no rule is for goes to the first.
     pub pools: Vec<pool::Settings>,
+    /// Where each pool's backends are known from, in the order of `pools`; those of a static one stand in its settings. A
+    /// pool that has none here is static.
+    pub sources: Vec<Source>,
     /// What is done with each method's messages.
     pub routes: Arc<Routes>,
     /// What is known of messages: names of fields, for whoever asks about routes.
@@ -110,7 +114,8 @@ impl Plan {
             ("endpoints", self.endpoints, "/v1/endpoints", &self.endpoints_tls),
         ];
         lines.extend(own.into_iter().filter_map(|(name, address, what, tls)| Some(port(name, address?, what, tls))));
-        lines.extend(self.pools.iter().enumerate().map(|(at, pool)| describe_pool(at, pool)));
+        let pools = self.pools_and_sources().enumerate();
+        lines.extend(pools.map(|(at, (pool, source))| describe_pool(at, pool, source)));
         lines.push(format!(
             "{:<12} {} for messages of up to {}, {}",
             "memory",
@@ -125,14 +130,25 @@ impl Plan {
         lines
     }
 
+    /// Every pool and where its backends are known from.
+    pub fn pools_and_sources(&self) -> impl Iterator<Item = (&pool::Settings, &Source)> {
+        self.pools.iter().zip(self.sources.iter().chain(std::iter::repeat(&Source::Static)))
+    }
+
     /// One line for `check`: `3 listeners, 1 pool (3 backends), 256MiB of memory`.
     pub fn summary(&self) -> String {
-        let pools = match self.pools.as_slice() {
-            [pool] => format!("1 pool ({})", count(pool.backends.len(), "backend")),
-            pools => {
-                let each = |pool: &pool::Settings| format!("{} {}", pool.name, count(pool.backends.len(), "backend"));
-                let shown: Vec<String> = pools.iter().take(POOLS_SHOWN).map(each).collect();
-                format!("{} ({}{})", count(pools.len(), "pool"), shown.join(", "), and_more(pools.len(), POOLS_SHOWN))
+        let backends = |pool: &pool::Settings, source: &Source| match source {
+            Source::Static => count(pool.backends.len(), "backend"),
+            source => format!("backends from {source}"),
+        };
+        let pools = match self.pools.len() {
+            1 => {
+                self.pools_and_sources().map(|(pool, source)| format!("1 pool ({})", backends(pool, source))).collect()
+            }
+            all => {
+                let each = |(pool, source): (&pool::Settings, _)| format!("{} {}", pool.name, backends(pool, source));
+                let shown: Vec<String> = self.pools_and_sources().take(POOLS_SHOWN).map(each).collect();
+                format!("{} ({}{})", count(all, "pool"), shown.join(", "), and_more(all, POOLS_SHOWN))
             }
         };
         format!("{}, {pools}, {} of memory", count(self.listeners.len(), "listener"), show_size(self.memory_bytes))
@@ -150,19 +166,24 @@ fn describe_tls(address: SocketAddr, tls: &Option<Arc<ServerTls>>) -> &'static s
 }
 
 /// `pool         2 backends by hash: a:1, b:1`; the second of several is `pool tail`.
-fn describe_pool(at: usize, pool: &pool::Settings) -> String {
+fn describe_pool(at: usize, pool: &pool::Settings, source: &Source) -> String {
     let balance = pool.balance.name();
     let shown: Vec<String> = pool.backends.iter().take(BACKENDS_SHOWN).map(|backend| backend.name.clone()).collect();
     let more = and_more(pool.backends.len(), BACKENDS_SHOWN);
     let name = if at == 0 && pool.name == "default" { "pool".to_owned() } else { format!("pool {}", pool.name) };
-    let backends = count(pool.backends.len(), "backend");
     let tls = match &pool.tls {
         Some(tls) if !tls.settings().verify => " by TLS, certificates unseen",
         Some(tls) if tls.settings().pair.is_some() => " by mTLS",
         Some(_) => " by TLS",
         None => "",
     };
-    format!("{name:<12} {backends}{tls} by {balance}: {}{more}", shown.join(", "))
+    match source {
+        Source::Static => {
+            let backends = count(pool.backends.len(), "backend");
+            format!("{name:<12} {backends}{tls} by {balance}: {}{more}", shown.join(", "))
+        }
+        source => format!("{name:<12} backends{tls} by {balance}, from {source}"),
+    }
 }
 
 fn and_more(number: usize, shown: usize) -> String {

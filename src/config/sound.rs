@@ -1,7 +1,7 @@
 //! Whether settings that are right for themselves go together.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::plan::Plan;
@@ -10,6 +10,7 @@ use super::problem::{Findings, Mistake};
 use super::unit::{show_size, show_time};
 use super::{address, balance};
 use crate::admin::Token;
+use crate::discovery::{Source, file};
 use crate::pool;
 use crate::wire::tls::ServerTls;
 
@@ -20,8 +21,8 @@ const MESSAGES_IN_MEMORY_MIN: usize = 4;
 pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
     operators(plan, findings);
-    for (pool, paths) in plan.pools.iter().zip(paths) {
-        let at = At { plan, pool, paths };
+    for ((pool, source), paths) in plan.pools_and_sources().zip(paths) {
+        let at = At { plan, pool, source, paths };
         at.backends(findings);
         at.memory(findings);
         at.times(findings);
@@ -34,6 +35,7 @@ pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_
 struct At<'a> {
     plan: &'a Plan,
     pool: &'a pool::Settings,
+    source: &'a Source,
     paths: &'a PoolPaths,
 }
 
@@ -128,6 +130,11 @@ impl At<'_> {
     }
 
     fn backends(&self, findings: &mut Findings<'_>) {
+        match self.source {
+            Source::Static => {}
+            Source::File(listed) => return self.listed(listed, findings),
+            _ => return,
+        }
         let backends = &self.pool.backends;
         if backends.is_empty() {
             self.no_backend(findings);
@@ -143,6 +150,28 @@ impl At<'_> {
                 findings.error_in(&self.paths.backends, mistake);
             }
         }
+        self.lone_name(findings);
+    }
+
+    /// Looks into the file that lists the backends: it may come later and be mended while the gateway runs.
+    fn listed(&self, listed: &file::Settings, findings: &mut Findings<'_>) {
+        let Err(trouble) = file::look(&listed.path) else { return };
+        let mend = "write it or mend it; it is read again every second, and until then the pool's messages wait";
+        findings.warn_of(&self.paths.backends, Mistake::new(trouble.to_string(), mend));
+    }
+
+    /// Says that one name is one backend, however many addresses it has. Not of a name without a dot, which mostly is one
+    /// machine or container.
+    fn lone_name(&self, findings: &mut Findings<'_>) {
+        let [backend] = self.pool.backends.as_slice() else { return };
+        let host = &backend.endpoint.host;
+        if host.parse::<IpAddr>().is_ok() || !host.contains('.') {
+            return;
+        }
+        let what = format!("all addresses of {host} are one backend");
+        let mend =
+            format!("write dns:///{} to spread over them; nothing is to be done if it has one", backend.endpoint);
+        findings.warn_of(&self.paths.backends, Mistake::new(what, mend));
     }
 
     fn no_backend(&self, findings: &mut Findings<'_>) {

@@ -118,6 +118,12 @@ table! {
         "Times the backend was taken out of the choice, by why. If high for suspect or late, suspect a backend that pauses or is overloaded; for unreachable, one that restarts.";
     BACKEND_CHECKS: Kind::Counter, Count, "switchyard_backend_checks_total", ["pool", "backend", "outcome"],
         "Health checks, by what they said. If high for failed, suspect a backend that is down or a check that asks for what it does not have.";
+    DISCOVERY_UPDATES: Kind::Counter, Count, "switchyard_discovery_updates_total", ["pool", "result"],
+        "Looks at the source of a pool's backends, by what they gave. If high for empty or failed, suspect what the log says of the source.";
+    DISCOVERY_BACKENDS: Kind::Gauge, Count, "switchyard_discovery_backends", ["pool"],
+        "Backends the source named at its last good look. If low, suspect backends that are not ready or a name with one address.";
+    DISCOVERY_LAST_SUCCESS_SECONDS: Kind::Gauge, Seconds, "switchyard_discovery_last_success_timestamp_seconds", ["pool"],
+        "When the source was last looked at with success, in Unix time. If low, suspect the DNS server, the file or the API the backends come from.";
     BUDGET_BYTES: Kind::Gauge, Bytes, "switchyard_memory_budget_bytes", [],
         "Bytes of messages that may be in memory. If high beside the container's limit, suspect a kill for memory to come.";
     BUDGET_USED_BYTES: Kind::Gauge, Bytes, "switchyard_memory_budget_used_bytes", [],

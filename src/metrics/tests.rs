@@ -1,4 +1,4 @@
-//! Every metric is rendered as the table says.
+//! What Prometheus is shown, held against the table.
 
 use super::*;
 
@@ -7,6 +7,7 @@ fn touch_everything() {
     let _ = Received::of("agents", "other");
     let _ = Backend::of("oap", "oap-0:11800").answers("OK");
     let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
+    let _ = Discovery::of("oap");
     let _ = Descriptors::resolve();
     Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
     let _ = (refused("admin", RefusedReason::Tls), tls_reloads("pool.tls", ReloadResult::Failed));

@@ -19,6 +19,7 @@ mod routes;
 mod routes_wrong;
 mod satellite;
 mod sound;
+mod sources;
 mod tls;
 mod written;
 

@@ -106,6 +106,19 @@ impl Road {
         self.listener("agents")
     }
 
+    /// Where `/ready` is.
+    pub fn prometheus(&self) -> SocketAddr {
+        self.gateway().addresses().prometheus.expect("it is on")
+    }
+
+    /// The names of the first pool's backends, in order.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.gateway().pools()[0].all().iter().map(|backend| backend.name().to_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// Where operators give commands, by an address that a client can use.
     pub fn admin(&self) -> SocketAddr {
         let bound = self.gateway().addresses().admin.expect("the admin port is on");

@@ -14,6 +14,8 @@ mod callers;
 mod contracts;
 
 mod delivered;
+mod discovery;
+mod dns_server;
 mod drain;
 mod edges;
 mod endpoints;
