@@ -6,8 +6,13 @@
 //! good set whatever goes wrong, and says once that something does, in the log and in metrics.
 
 pub mod announcer;
+mod dial;
 pub mod dns;
 pub mod file;
+#[cfg(feature = "k8s")]
+pub mod kubernetes;
+mod retry;
+mod roster;
 
 pub use announcer::{Announcer, Trouble};
 
@@ -23,6 +28,9 @@ pub enum Source {
     Dns(dns::Settings),
     /// A file that lists them.
     File(file::Settings),
+    /// What a Kubernetes cluster runs.
+    #[cfg(feature = "k8s")]
+    Kubernetes(kubernetes::Settings),
 }
 
 /// Follows a source for ever; `tell` gets all backends each time they have changed, never an empty set, and must not wait.
@@ -34,6 +42,8 @@ pub async fn run(source: Source, pool: &str, tell: impl Fn(Vec<Found>) + Send + 
         Source::Static => std::future::pending().await,
         Source::Dns(settings) => dns::follow(settings, Announcer::new(pool, tell)).await,
         Source::File(settings) => file::follow(settings, Announcer::new(pool, tell)).await,
+        #[cfg(feature = "k8s")]
+        Source::Kubernetes(settings) => kubernetes::follow(settings, Announcer::new(pool, tell)).await,
     }
 }
 
@@ -46,6 +56,8 @@ impl std::fmt::Display for Source {
             Source::Static => f.write_str("the config"),
             Source::Dns(settings) => settings.fmt(f),
             Source::File(settings) => settings.fmt(f),
+            #[cfg(feature = "k8s")]
+            Source::Kubernetes(settings) => settings.fmt(f),
         }
     }
 }
