@@ -2,6 +2,7 @@
 //!
 //! Figures are per iteration; where an iteration handles many messages the throughput says how many.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use switchyard::message::path::FieldPath;
 use switchyard::message::receipt::{Books, Receipt};
 use switchyard::message::run::Run;
 use switchyard::pool::Policy;
-use switchyard::pool::balance::{Balancer, Candidates};
+use switchyard::pool::balance::{self, Candidates};
 use switchyard::route::Routes;
 use switchyard::route::contract::Key;
 use switchyard::route::reading::Reading;
@@ -220,7 +221,8 @@ fn sort_meters(bencher: Bencher) {
     sort(bencher, sorter(METER_SETS), &Run::of_framed(framed.into(), MESSAGES as u32));
 }
 
-struct Known(Vec<(u64, u64)>);
+/// Load, name hash and turns given.
+struct Known(Vec<(u64, u64, Cell<u64>)>);
 
 impl Candidates for Known {
     fn count(&self) -> usize {
@@ -238,13 +240,16 @@ impl Candidates for Known {
     fn name_hash(&self, at: usize) -> u64 {
         self.0[at].1
     }
+
+    fn given(&self, at: usize) -> &Cell<u64> {
+        &self.0[at].2
+    }
 }
 
 fn choose(bencher: Bencher, policy: Policy, key: Option<u64>, backends: usize) {
     let mut random = fastrand::Rng::with_seed(7);
-    let known = Known((0..backends).map(|_| (random.u64(..1 << 20), random.u64(..))).collect());
-    let mut balancer = Balancer::default();
-    bencher.bench_local(|| balancer.choose(policy, black_box(key), 1, &known, |below| random.usize(..below)));
+    let known = Known((0..backends).map(|_| (random.u64(..1 << 20), random.u64(..), Cell::default())).collect());
+    bencher.bench_local(|| balance::choose(policy, black_box(key), 1, &known, |below| random.usize(..below)));
 }
 
 #[divan::bench(args = [3, 300])]

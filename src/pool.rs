@@ -5,6 +5,7 @@
 //! queue here without memory growing.
 
 pub mod backend;
+pub mod backends;
 pub mod balance;
 pub mod channel;
 pub mod door;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod lane;
 pub mod ledger;
 pub mod load;
+pub mod member;
 pub mod open;
 pub mod probe;
 mod returns;
@@ -26,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
@@ -35,26 +37,24 @@ use crate::message::receipt::Books;
 use crate::metrics::LostReason;
 
 use backend::Backend;
-use balance::{Balancer, Candidates};
+pub use backends::Backends;
 use channel::Channel;
 use door::{Door, LaneFigures};
-use load::{Load, Usable};
+use load::Usable;
+pub use member::Member;
 pub use settings::{Endpoint, Policy, Settings, TripSettings};
 use stay::Stay;
-
-/// What all workers share of one pool.
-pub struct Backends {
-    settings: Settings,
-    backends: Vec<Arc<Backend>>,
-    changed: watch::Receiver<u64>,
-}
 
 /// One worker's view of a pool.
 pub struct Pool {
     shared: Arc<Backends>,
+    share: Share,
     books: Rc<Books>,
-    members: Vec<Member>,
-    balancer: RefCell<Balancer>,
+    /// The settings as this worker has them.
+    settings: RefCell<Rc<Settings>>,
+    members: RefCell<Members>,
+    /// Backends that are gone and whose channels still finish what they have.
+    departing: RefCell<Vec<Rc<Member>>>,
     /// By flow, for parcels that may go anywhere.
     stays: [Stay; Flow::ALL.len()],
     /// Parcels that no backend can take now, by flow, in order.
@@ -64,15 +64,20 @@ pub struct Pool {
     /// Told whenever a backend may have become usable.
     room: Notify,
     /// Bytes one backend may hold for this worker.
-    held_bytes_max: usize,
+    held_bytes_max: Cell<usize>,
     draining: Cell<bool>,
 }
 
-/// One worker's view of a backend.
-struct Member {
-    load: Rc<Load>,
-    /// The channels of each flow.
-    doors: [RefCell<Vec<Rc<Door>>>; Flow::ALL.len()],
+/// The backends that are there, as one worker has them.
+pub type Members = Rc<[Rc<Member>]>;
+
+/// Which of how many workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// From 0.
+    pub number: usize,
+    /// At least one.
+    pub workers: usize,
 }
 
 /// What became of messages that were entrusted to a channel.
@@ -105,63 +110,76 @@ const COOLING: Duration = Duration::from_millis(100);
 /// Bytes a backend may be ahead of the least loaded one, every [`COOLING`].
 const AHEAD_MAX: u64 = 64 << 10;
 
-// === impl Backends ===
-
-impl Backends {
-    /// The backends of a pool, none of them tried yet.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        let (sender, changed) = watch::channel(0);
-        let backend = |found| Arc::new(Backend::new(found, &settings, sender.clone()));
-        let backends = settings.backends.iter().map(backend).collect();
-        Arc::new(Self { backends, changed, settings })
-    }
-
-    /// What the operator decided.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Every backend, in the order of the config.
-    pub fn all(&self) -> &[Arc<Backend>] {
-        &self.backends
-    }
-}
-
 // === impl Pool ===
 
 impl Pool {
-    /// One worker's view of a pool that `workers` workers share.
-    pub fn new(shared: &Arc<Backends>, workers: usize, books: &Rc<Books>) -> Rc<Self> {
-        let member = |_| Member { load: Rc::default(), doors: Default::default() };
-        Rc::new(Self {
-            members: shared.backends.iter().map(member).collect(),
-            held_bytes_max: shared.settings.in_flight_bytes_max / workers.max(1),
+    /// One worker's view of a pool.
+    pub fn new(shared: &Arc<Backends>, share: Share, books: &Rc<Books>) -> Rc<Self> {
+        let pool = Rc::new(Self {
             shared: Arc::clone(shared),
+            share,
             books: Rc::clone(books),
-            balancer: RefCell::default(),
+            settings: RefCell::new(Rc::new((*shared.settings()).clone())),
+            members: RefCell::new(Rc::new([])),
+            departing: RefCell::default(),
             stays: Default::default(),
             waiting: Default::default(),
             resting: RefCell::default(),
             room: Notify::new(),
+            held_bytes_max: Cell::default(),
             draining: Cell::new(false),
-        })
+        });
+        pool.follow();
+        pool
     }
 
     /// Keeps the view fresh; runs as long as its worker.
     pub async fn run(self: Rc<Self>) {
-        let mut changed = self.shared.changed.clone();
+        let mut changed = self.shared.changes();
         let mut cooling = tokio::time::interval(COOLING);
+        self.follow();
         loop {
             tokio::select! {
                 // The sender lives in the backends, which live as long as this.
-                _ = changed.changed() => {}
+                _ = changed.changed() => self.follow(),
                 _ = cooling.tick() => {
                     self.cool();
                     self.wake_resting();
+                    self.departing.borrow_mut().retain(|member| !member.is_over());
                 }
             }
             self.room_changed();
         }
+    }
+
+    /// Takes over what was changed: settings, who is there, who gets nothing more.
+    fn follow(&self) {
+        let (settings, list) = (self.shared.settings(), self.shared.all());
+        if **self.settings.borrow() != *settings {
+            self.settings.replace(Rc::new((*settings).clone()));
+        }
+        self.held_bytes_max.set(settings.in_flight_bytes_max / self.share.workers.max(1));
+        let before = self.members();
+        let known = |backend: &Arc<Backend>| before.iter().find(|member| Arc::ptr_eq(member.backend(), backend));
+        let member = |backend: &Arc<Backend>| known(backend).cloned().unwrap_or_else(|| self.admit(backend));
+        let now: Members = list.iter().map(member).collect();
+        let is_gone = |member: &&Rc<Member>| !now.iter().any(|other| Rc::ptr_eq(member, other));
+        self.departing.borrow_mut().extend(before.iter().filter(is_gone).cloned());
+        before
+            .iter()
+            .chain(now.iter())
+            .filter(|member| !member.backend().is_wanted())
+            .for_each(|member| member.retire());
+        self.stays.iter().for_each(Stay::end);
+        self.members.replace(now);
+    }
+
+    /// A backend that this worker has not known. It has missed its turns and does not get them now.
+    fn admit(&self, backend: &Arc<Backend>) -> Rc<Member> {
+        let is_ours = backend.number() as usize % self.share.workers.max(1) == self.share.number;
+        let probe =
+            || tokio::task::spawn_local(probe::run(Arc::clone(&self.shared), Arc::clone(backend))).abort_handle();
+        Member::new(Arc::clone(backend), is_ours.then(probe))
     }
 
     /// Takes a parcel for delivery: to the backend of choice, or to wait for one. Never waits itself.
@@ -173,7 +191,7 @@ impl Pool {
             return self.waiting[flow].borrow_mut().push_back(parcel);
         }
         match self.choose_for(&parcel) {
-            Some(member) => self.entrust(member, parcel),
+            Some(member) => self.entrust(&member, parcel),
             None if may_go_anywhere => self.waiting[flow].borrow_mut().push_back(parcel),
             // It never waits with the others: at the head of their queue it would hold up those who may go anywhere.
             None => self.rest(parcel),
@@ -183,7 +201,7 @@ impl Pool {
     /// Takes a copy if some backend can have it now; otherwise it is given up.
     pub fn take_now(self: &Rc<Self>, parcel: Parcel) {
         match self.choose_for(&parcel) {
-            Some(member) => self.entrust(member, parcel),
+            Some(member) => self.entrust(&member, parcel),
             None => parcel.ticket.lose(LostReason::Limited),
         }
     }
@@ -194,7 +212,7 @@ impl Pool {
             loop {
                 let Some(parcel) = queue.borrow_mut().pop_front() else { break };
                 match self.choose_for(&parcel) {
-                    Some(member) => self.entrust(member, parcel),
+                    Some(member) => self.entrust(&member, parcel),
                     None => {
                         queue.borrow_mut().push_front(parcel);
                         break;
@@ -208,22 +226,22 @@ impl Pool {
     /// Lets what was sent lately count for less. Nobody may be far ahead of the least loaded: a backend that took a
     /// backlog alone would be left alone for seconds, and one that is new would get everything.
     fn cool(&self) {
-        self.members.iter().for_each(|member| member.load.cool());
-        let is_up = |at: &usize| self.backend(*at).is_up();
+        let members = self.members();
+        members.iter().for_each(|member| member.load.cool());
         for flow in Flow::ALL {
-            let recent = |at: usize| &self.load(at).recent[flow.index()];
-            let least = (0..self.members.len()).filter(is_up).map(|at| recent(at).get()).min();
+            let recent = |member: &Rc<Member>| member.load.recent[flow.index()].get();
+            let least = members.iter().filter(|member| member.backend().is_up()).map(recent).min();
             let most = least.unwrap_or(0) + AHEAD_MAX;
-            (0..self.members.len()).for_each(|at| recent(at).set(recent(at).get().min(most)));
+            members.iter().for_each(|member| member.load.recent[flow.index()].set(recent(member).min(most)));
         }
     }
 
     /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
-    fn choose_for(&self, parcel: &Parcel) -> Option<usize> {
+    fn choose_for(&self, parcel: &Parcel) -> Option<Rc<Member>> {
         let (flow, key, avoid, messages) = (parcel.subject.flow, parcel.key, parcel.refused_by(), parcel.messages());
         let lacking = if parcel.subject.stand_in.is_some() { 0 } else { self.lacking(parcel.subject.path) };
         match lacking {
-            0 if key.is_none() && avoid == 0 && self.settings().balance != Policy::RoundRobin => {
+            0 if key.is_none() && avoid == 0 && self.settings.borrow().balance != Policy::RoundRobin => {
                 self.choose_together(flow, parcel)
             }
             0 => self.choose(flow, key, avoid, messages),
@@ -234,49 +252,56 @@ impl Pool {
     }
 
     /// A backend for a parcel that may go anywhere: where the last one went, for a while.
-    fn choose_together(&self, flow: Flow, parcel: &Parcel) -> Option<usize> {
+    fn choose_together(&self, flow: Flow, parcel: &Parcel) -> Option<Rc<Member>> {
         let stay = &self.stays[flow.index()];
-        let is_usable = |member: &usize| Usable { pool: self, avoid: 0, flow }.is_usable(*member);
+        let is_usable = |member: &Rc<Member>| self.is_usable(member, 0);
         if let Some(member) = stay.with_the_last(parcel).filter(is_usable) {
             return Some(member);
         }
         let member = self.choose(flow, None, 0, parcel.messages())?;
-        stay.begin(member, parcel);
+        stay.begin(&member, parcel);
         Some(member)
     }
 
     /// The backends that are believed not to serve a method.
     fn lacking(&self, path: &str) -> u64 {
-        let lacks = |member: &usize| self.backend(*member).lacks(path);
-        (0..self.members.len()).filter(lacks).fold(0, |lacking, member| lacking | bit(member))
+        let members = self.members.borrow();
+        let lacks = members.iter().map(|member| member.backend()).filter(|backend| backend.lacks(path));
+        lacks.fold(0, |lacking, backend| lacking | backend.bit())
     }
 
-    /// How many backends there are.
-    pub fn members(&self) -> usize {
-        self.members.len()
+    /// The backends that are there. Cheap: a handle on the list as it is now.
+    pub fn members(&self) -> Members {
+        Rc::clone(&self.members.borrow())
     }
 
-    fn choose(&self, flow: Flow, key: Option<u64>, avoid: u64, messages: u32) -> Option<usize> {
-        let usable = Usable { pool: self, avoid, flow };
-        self.balancer
-            .borrow_mut()
-            .choose(self.shared.settings.balance, key, messages, &usable, |below| fastrand::usize(..below))
+    fn choose(&self, flow: Flow, key: Option<u64>, avoid: u64, messages: u32) -> Option<Rc<Member>> {
+        let members = self.members.borrow();
+        let usable = Usable { pool: self, members: &members, avoid, flow };
+        let policy = self.settings.borrow().balance;
+        let chosen = balance::choose(policy, key, messages, &usable, |below| fastrand::usize(..below))?;
+        Some(Rc::clone(&members[chosen]))
+    }
+
+    /// Whether a backend may take a parcel now.
+    fn is_usable(&self, member: &Member, avoid: u64) -> bool {
+        let (backend, load) = (member.backend(), &member.load);
+        avoid & backend.bit() == 0
+            && backend.is_up()
+            && !load.starved.get()
+            && load.held.get() < self.held_bytes_max.get()
     }
 
     /// Gives a parcel to a backend, as that can read it.
-    fn entrust(self: &Rc<Self>, member: usize, parcel: Parcel) {
-        if parcel.subject.stand_in.is_some() && self.backend(member).lacks(parcel.subject.path) {
+    fn entrust(self: &Rc<Self>, member: &Rc<Member>, parcel: Parcel) {
+        if parcel.subject.stand_in.is_some() && member.backend().lacks(parcel.subject.path) {
             return parcel.stand_in().into_iter().for_each(|parcel| self.hand_over(member, parcel));
         }
         self.hand_over(member, parcel);
     }
 
-    fn hand_over(self: &Rc<Self>, member: usize, parcel: Parcel) {
-        let load = self.load(member);
-        load.held.set(load.held.get() + parcel.bytes());
-        let recent = &load.recent[parcel.subject.flow.index()];
-        recent.set(recent.get() + parcel.bytes() as u64);
-        load.wait(&parcel);
+    fn hand_over(self: &Rc<Self>, member: &Rc<Member>, parcel: Parcel) {
+        member.entrusted(&parcel);
         let door = self.door(member, parcel.subject.flow);
         let is_awaited = parcel.ticket.is_awaited();
         door.entrust(parcel);
@@ -287,28 +312,28 @@ impl Pool {
 
     /// A channel of this backend and flow that is not held up by the peer's stream limit; a new one where there is
     /// none yet and another is allowed.
-    fn door(self: &Rc<Self>, member: usize, flow: Flow) -> Rc<Door> {
-        let mut doors = self.members[member].doors[flow.index()].borrow_mut();
-        doors.retain(|door| !door.is_closed() || door.held_messages() > 0);
+    fn door(self: &Rc<Self>, member: &Rc<Member>, flow: Flow) -> Rc<Door> {
+        let mut doors = member.doors_of(flow).borrow_mut();
+        doors.retain(|door| !door.is_closed() || !door.is_over());
         if let Some(door) = doors.iter().find(|door| !door.is_closed() && !door.is_starved()) {
             return Rc::clone(door);
         }
         let open = doors.iter().filter(|door| !door.is_closed());
-        if open.clone().count() >= self.shared.settings.channels_max
+        if open.clone().count() >= self.settings.borrow().channels_max
             && let Some(shortest) = open.min_by_key(|door| door.backlog())
         {
             return Rc::clone(shortest);
         }
         let door = Door::new();
         doors.push(Rc::clone(&door));
-        tokio::task::spawn_local(Channel::run(Rc::clone(self), member, Rc::clone(&door)));
+        tokio::task::spawn_local(Channel::run(Rc::clone(self), Rc::clone(member), Rc::clone(&door)));
         door
     }
 
     /// Somebody waits for the answers of what was taken for this flow.
     pub fn hurry(&self, flow: Flow) {
-        for member in &self.members {
-            member.doors[flow.index()].borrow().iter().for_each(|door| door.hurry());
+        for member in self.members.borrow().iter() {
+            member.doors_of(flow).borrow().iter().for_each(|door| door.hurry());
         }
     }
 
@@ -334,19 +359,24 @@ impl Pool {
         }
     }
 
-    /// What the operator decided.
-    pub fn settings(&self) -> &Settings {
-        &self.shared.settings
+    /// What the operator decided, as of now.
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
     }
 
-    /// One of the backends.
-    pub fn backend(&self, member: usize) -> &Arc<Backend> {
-        &self.shared.backends[member]
+    /// What all workers share of it.
+    pub fn shared(&self) -> &Arc<Backends> {
+        &self.shared
     }
 
-    /// How loaded this worker has made it.
-    fn load(&self, member: usize) -> &Load {
-        &self.members[member].load
+    /// The pool is no longer in the plan: its backends get nothing from those who do not hold it already. Answers
+    /// whether nothing is left of it.
+    pub fn depart(&self) -> bool {
+        let is_empty = self.held_messages() == 0;
+        if is_empty {
+            self.everyone().iter().for_each(|member| member.retire());
+        }
+        is_empty && self.everyone().iter().all(|member| member.is_over())
     }
 
     /// Messages held here by a count of their own, to audit the books with.
@@ -354,34 +384,28 @@ impl Pool {
         let messages = |parcel: &Parcel| u64::from(parcel.messages());
         let waiting = |queue: &RefCell<VecDeque<Parcel>>| queue.borrow().iter().map(messages).sum::<u64>();
         let resting: u64 = self.resting.borrow().iter().map(|(_, parcel)| messages(parcel)).sum();
-        resting
-            + self.waiting.iter().map(waiting).sum::<u64>()
-            + self.doors().map(|(_, door)| door.held_messages()).sum::<u64>()
+        let at = |member: &Rc<Member>| member.doors().iter().map(|door| door.held_messages()).sum::<u64>();
+        resting + self.waiting.iter().map(waiting).sum::<u64>() + self.everyone().iter().map(at).sum::<u64>()
     }
 
-    /// Messages that wait for each backend, not yet loaded onto a trip.
-    pub fn waiting_messages(&self) -> Vec<u64> {
-        self.members.iter().map(|member| member.load.waiting_messages.get()).collect()
+    /// Messages that wait for each backend, by its name, not yet loaded onto a trip.
+    pub fn waiting_messages(&self) -> Vec<(String, u64)> {
+        let waiting = |member: &Rc<Member>| (member.backend().name().to_owned(), member.load.waiting_messages.get());
+        self.members.borrow().iter().map(waiting).collect()
     }
 
     /// What the lanes were doing in the last second, with the backend each belongs to.
     pub fn lanes(&self) -> Vec<(String, LaneFigures)> {
-        let named = |(member, door): (usize, Rc<Door>)| {
-            let name = self.backend(member).name().to_owned();
-            door.lanes().into_iter().map(move |lane| (name.clone(), lane))
-        };
-        self.doors().flat_map(named).collect()
+        let mut lanes = Vec::new();
+        for member in self.everyone() {
+            let named = |lane| (member.backend().name().to_owned(), lane);
+            lanes.extend(member.doors().iter().flat_map(|door| door.lanes()).map(named));
+        }
+        lanes
     }
 
-    fn doors(&self) -> impl Iterator<Item = (usize, Rc<Door>)> + '_ {
-        self.members.iter().enumerate().flat_map(|(at, member)| {
-            let doors = member.doors.iter().flat_map(|doors| doors.borrow().clone());
-            doors.map(move |door| (at, door)).collect::<Vec<_>>()
-        })
+    /// Those that are there and those that are gone but not done.
+    fn everyone(&self) -> Vec<Rc<Member>> {
+        self.members.borrow().iter().chain(self.departing.borrow().iter()).cloned().collect()
     }
-}
-
-/// A backend's bit in a set of backends. Beyond 64 two share one, and a refused message skips both.
-pub fn bit(member: usize) -> u64 {
-    1 << (member % 64)
 }

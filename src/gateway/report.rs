@@ -1,6 +1,6 @@
 //! Gathers what workers and backends say of themselves into one snapshot, and keeps slow gauges fresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +29,8 @@ pub struct Reporter {
     budget: Arc<Budget>,
     register: Arc<Register>,
     started: Instant,
-    rates: Mutex<Vec<Rate>>,
+    /// By pool and backend.
+    rates: Mutex<HashMap<(String, String), Rate>>,
 }
 
 /// How fast messages are written to one backend.
@@ -48,7 +49,7 @@ impl Reporter {
             budget: Arc::clone(&parts.shared.budget),
             register: Arc::clone(&parts.shared.register),
             started: Instant::now(),
-            rates: Mutex::new(vec![Rate::default(); parts.pools.iter().map(|pool| pool.all().len()).sum()]),
+            rates: Mutex::default(),
         })
     }
 
@@ -68,7 +69,7 @@ impl Reporter {
 
     /// Every backend's figures, pool by pool.
     pub fn backends(&self) -> Vec<BackendFigures> {
-        self.pools.iter().flat_map(|pool| pool.all()).map(|backend| backend.figures()).collect()
+        self.pools.iter().flat_map(|pool| figures_of(pool)).collect()
     }
 
     /// Measures rates and refreshes gauges for ever.
@@ -87,11 +88,17 @@ impl Reporter {
     }
 
     fn sample(&self, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64().max(0.001);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        for (rate, backend) in rates.iter_mut().zip(self.backends()) {
-            let written = backend.written_messages;
-            let seconds = elapsed.as_secs_f64().max(0.001);
-            *rate = Rate { written, per_second: (written - rate.written) as f64 / seconds };
+        let before = std::mem::take(&mut *rates);
+        for pool in &self.pools {
+            let name = pool.settings().name.clone();
+            for backend in figures_of(pool) {
+                let (key, written) = ((name.clone(), backend.name), backend.written_messages);
+                // One that has just come starts at nothing; so does one that came back under its old name.
+                let since = before.get(&key).map_or(0, |rate| rate.written).min(written);
+                rates.insert(key, Rate { written, per_second: (written - since) as f64 / seconds });
+            }
         }
     }
 
@@ -154,14 +161,8 @@ impl Reporter {
 
     fn backend_figures(&self, reports: &[Report]) -> Vec<snapshot::Backend> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut rates = rates.as_slice();
-        let mut figures = Vec::new();
-        for (number, pool) in self.pools.iter().enumerate() {
-            let (of_pool, others) = rates.split_at(pool.all().len());
-            rates = others;
-            figures.extend(pool_figures(number, pool, of_pool, reports));
-        }
-        figures
+        let of_pool = |(number, pool): (usize, &Arc<Backends>)| pool_figures(number, pool, &rates, reports);
+        self.pools.iter().enumerate().flat_map(of_pool).collect()
     }
 
     fn lanes(&self, reports: &[Report]) -> Vec<snapshot::Lane> {
@@ -181,31 +182,36 @@ impl Reporter {
     }
 }
 
-fn pool_figures<'a>(
+fn figures_of(pool: &Backends) -> Vec<BackendFigures> {
+    pool.all().iter().map(|backend| backend.figures()).collect()
+}
+
+fn pool_figures(
     number: usize,
-    pool: &'a Backends,
-    rates: &'a [Rate],
-    reports: &'a [Report],
-) -> impl Iterator<Item = snapshot::Backend> + 'a {
-    let written_per_second: f64 = rates.iter().map(|rate| rate.per_second).sum();
-    let waiting = move |at: usize| {
-        let of_worker =
-            |report: &Report| report.waiting_messages.get(number).and_then(|waiting| waiting.get(at)).copied();
-        reports.iter().filter_map(of_worker).sum()
+    pool: &Backends,
+    rates: &HashMap<(String, String), Rate>,
+    reports: &[Report],
+) -> Vec<snapshot::Backend> {
+    let (name, figures) = (&pool.settings().name, figures_of(pool));
+    let rate =
+        |backend: &str| rates.get(&(name.clone(), backend.to_owned())).map_or(0.0, |rate: &Rate| rate.per_second);
+    let written_per_second: f64 = figures.iter().map(|figures| rate(&figures.name)).sum();
+    let waiting = |backend: &str| {
+        let of_pool = reports.iter().filter_map(|report| report.waiting_messages.get(number)).flatten();
+        of_pool.filter(|(name, _)| name == backend).map(|(_, messages)| messages).sum()
     };
-    pool.all().iter().map(|backend| backend.figures()).zip(rates).enumerate().map(move |(at, (figures, rate))| {
-        snapshot::Backend {
-            pool: pool.settings().name.clone(),
-            name: figures.name,
-            state: figures.state.to_owned(),
-            messages: figures.delivered_messages,
-            bytes: figures.delivered_bytes,
-            share: if written_per_second > 0.0 { rate.per_second / written_per_second } else { 0.0 },
-            messages_per_second: rate.per_second,
-            in_flight_bytes: figures.in_flight_bytes,
-            in_flight_messages: figures.in_flight_messages,
-            waiting_messages: waiting(at),
-            answer_ms: figures.answer_micros as f64 / 1000.0,
-        }
-    })
+    let shown = |figures: BackendFigures| snapshot::Backend {
+        pool: name.clone(),
+        state: figures.state.to_owned(),
+        messages: figures.delivered_messages,
+        bytes: figures.delivered_bytes,
+        share: if written_per_second > 0.0 { rate(&figures.name) / written_per_second } else { 0.0 },
+        messages_per_second: rate(&figures.name),
+        in_flight_bytes: figures.in_flight_bytes,
+        in_flight_messages: figures.in_flight_messages,
+        waiting_messages: waiting(&figures.name),
+        answer_ms: figures.answer_micros as f64 / 1000.0,
+        name: figures.name,
+    };
+    figures.into_iter().map(shown).collect()
 }

@@ -16,7 +16,7 @@ use crate::message::receipt::{Books, Totals};
 use crate::metrics;
 use crate::metrics::LostReason;
 use crate::pool::door::LaneFigures;
-use crate::pool::{Backends, Pool, probe};
+use crate::pool::{Backends, Pool, Share};
 use crate::wire::pace;
 
 /// How often a worker audits its books.
@@ -52,8 +52,8 @@ enum Command {
 #[derive(Debug, Default)]
 pub struct Report {
     pub totals: Totals,
-    /// By pool, and there by backend.
-    pub waiting_messages: Vec<Vec<u64>>,
+    /// By pool, and there by the backend's name.
+    pub waiting_messages: Vec<Vec<(String, u64)>>,
     /// With the backend's name.
     pub lanes: Vec<(String, LaneFigures)>,
 }
@@ -157,13 +157,10 @@ async fn run(number: usize, parts: Parts, mut inbox: mpsc::UnboundedReceiver<Com
     }
 }
 
-/// One worker's view of a pool, with its share of the probing.
+/// One worker's view of a pool.
 fn start_pool(number: usize, backends: &Arc<Backends>, workers: usize, books: &Rc<Books>) -> Rc<Pool> {
-    let pool = Pool::new(backends, workers, books);
+    let pool = Pool::new(backends, Share { number, workers }, books);
     spawn_local(Rc::clone(&pool).run());
-    for member in (0..backends.all().len()).filter(|member| member % workers == number) {
-        spawn_local(probe::run(Arc::clone(backends), member));
-    }
     pool
 }
 

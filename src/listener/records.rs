@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::metrics::{self, LostReason};
+use crate::pool::Member;
 use crate::route::Route;
 use crate::route::contract::Replay;
 use crate::route::rule::decide::Rules;
@@ -179,8 +180,8 @@ impl Batch {
         let pool = &course.pool;
         let head = |authority: &str| self.outbound.head(authority);
         let opening = async {
-            match piece.member {
-                Some(member) => pool.open_on(member, self.flow, head).await.map(|call| (member, call)),
+            match &piece.member {
+                Some(member) => pool.open_on(member, self.flow, head).await.map(|call| (Rc::clone(member), call)),
                 None => Some(pool.open(self.flow, self.outbound.path, None, piece.failed, head).await),
             }
         };
@@ -189,8 +190,8 @@ impl Batch {
             Ok(None) => return Step::Again(piece),
             Err(_) => return Step::Failed(self.tone.no_backend()),
         };
-        let carried = pool.carry(member, self.flow, piece.bytes);
-        let backend = pool.backend(member);
+        let carried = pool.carry(&member, self.flow, piece.bytes);
+        let backend = member.backend();
         let mut attempt = Attempt::new(call, &piece.chunks);
         let patience = pool.settings().trip.answer_deadline;
         let answering = attempt.answer(patience, || backend.late());
@@ -207,7 +208,7 @@ impl Batch {
                     backend.failed(Code::Internal);
                 }
                 let untouched = lost.kind == BreakKind::NotProcessed || !attempt.has_sent();
-                let again = self.again(piece, member, untouched, counts);
+                let again = self.again(piece, &member, untouched, counts);
                 return again.unwrap_or_else(|| Step::Failed(self.tone.broken(&lost)));
             }
         };
@@ -220,11 +221,11 @@ impl Batch {
             Code::Unimplemented => {
                 backend.refused(Code::Unimplemented, false);
                 backend.lack(self.outbound.path);
-                self.again(piece, member, true, counts)
+                self.again(piece, &member, true, counts)
             }
             code @ (Code::Unavailable | Code::ResourceExhausted) => {
                 backend.failed(code);
-                self.again(piece, member, false, counts)
+                self.again(piece, &member, false, counts)
             }
             code => {
                 backend.refused(code, false);
@@ -235,7 +236,7 @@ impl Batch {
     }
 
     /// A backend has failed a piece: another one gets it if that is allowed and there is one.
-    fn again(&self, mut piece: Piece, member: usize, untouched: bool, counts: &Counts) -> Option<Step> {
+    fn again(&self, mut piece: Piece, member: &Member, untouched: bool, counts: &Counts) -> Option<Step> {
         let course = piece.course.clone()?;
         let is_allowed = untouched || self.replay == Replay::Always;
         let goes_on = is_allowed && Instant::now() < self.until && course.pool.strike(&mut piece.failed, member);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::metrics;
-use crate::pool::Pool;
+use crate::pool::{Member, Pool};
 use crate::route::Route;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::{Answering, Call};
@@ -55,7 +55,7 @@ struct Attempt {
     /// Backends that have failed this call, a bit each.
     failed: u64,
     /// The backend that has the call now, or had it last.
-    member: Option<usize>,
+    member: Option<Rc<Member>>,
 }
 
 impl RelayCall {
@@ -96,15 +96,16 @@ impl RelayCall {
             worker,
         };
         let ended = attempt.until_answered(&mut sent, &mut answer).await;
-        let (worker, pool) = (&attempt.worker, &attempt.pool);
+        let worker = &attempt.worker;
         match ended {
             Ended::Answered { code } => {
-                sent.counts.close(attempt.member.filter(|_| code == Code::Ok).map(|member| &**pool.backend(member)));
+                sent.counts
+                    .close(attempt.member.as_ref().filter(|_| code == Code::Ok).map(|member| &**member.backend()));
                 worker.replied(listener, code);
             }
             // What a caller sent before it reset the call was passed on, and so was the reset.
             Ended::CallerGone { all_passed } => {
-                sent.counts.close(all_passed.then_some(attempt.member).flatten().map(|member| &**pool.backend(member)));
+                sent.counts.close(attempt.member.as_ref().filter(|_| all_passed).map(|member| &**member.backend()));
             }
             Ended::Refused(complaint) => {
                 sent.counts.close(None);
@@ -139,16 +140,16 @@ impl Attempt {
                 Ok(None) => return Ended::CallerGone { all_passed: false },
                 Err(_) => return Ended::failed(self.tone.no_backend()),
             };
-            self.member = Some(member);
+            self.member = Some(Rc::clone(&member));
             let patience =
                 Patience { deadline: self.outbound.deadline, first_answer: self.worker.shared.limits.relay_deadline };
             let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {
                     if status.code == Code::Unimplemented {
-                        pool.backend(member).lack(self.outbound.path);
+                        member.backend().lack(self.outbound.path);
                     }
-                    if !pool.strike(&mut self.failed, member) {
+                    if !pool.strike(&mut self.failed, &member) {
                         return Ended::failed(status);
                     }
                     if !untouched {

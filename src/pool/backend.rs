@@ -1,9 +1,10 @@
 //! One backend as all workers see it: its name, its health and the figures people ask for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::wire::grpc::Code;
 
 use super::balance::hash_of_name;
 use super::found::Found;
-use super::health::{Fault, Health};
+use super::health::Health;
 use super::{Endpoint, Settings};
 
 /// How long a backend is believed not to serve a method; it may be upgraded.
@@ -20,13 +21,21 @@ const LACK_BELIEVED: Duration = Duration::from_secs(60);
 
 /// A backend, shared by all workers.
 pub struct Backend {
+    /// As its source says it now; name and endpoint never change.
+    found: ArcSwap<Found>,
     endpoint: Endpoint,
     name: String,
     name_hash: u64,
-    health: Mutex<Health>,
-    /// A copy of "health has no fault" that the road reads without a lock. Race: a parcel may be sent to a backend
+    /// What is said to it as `:authority`.
+    authority: String,
+    /// Counts the backends of a pool as they come.
+    number: u32,
+    state: Mutex<State>,
+    /// A copy of what the state amounts to that the road reads without a lock. Race: a parcel may be sent to a backend
     /// that is being ejected at this moment; it is given back like any other.
     up: AtomicBool,
+    /// Whether it may keep its channels, copied in the same way.
+    wanted: AtomicBool,
     /// Tells the prober that the backend has gone out.
     went_out: Notify,
     /// Tells every worker that some backend came or went.
@@ -38,6 +47,17 @@ pub struct Backend {
     figures: Figures,
     handles: metrics::Backend,
     started: Instant,
+}
+
+/// What speaks for and against sending it anything.
+struct State {
+    health: Health,
+    /// The operator wants it to get nothing more.
+    is_drained: bool,
+    /// Its source says that it goes away.
+    is_leaving: bool,
+    /// Its source does not name it any more.
+    is_gone: bool,
 }
 
 /// Running sums over all workers.
@@ -79,16 +99,22 @@ pub struct BackendFigures {
 
 impl Backend {
     /// A backend nobody has tried yet.
-    pub fn new(found: &Found, settings: &Settings, changed: watch::Sender<u64>) -> Self {
+    pub fn new(found: Found, number: u32, settings: &Settings, changed: watch::Sender<u64>) -> Self {
         let name = found.name.clone();
         let handles = metrics::Backend::of(&settings.name, &name);
-        handles.up.set(1.0);
+        let (health, is_leaving) = (Health::new(settings.eject_after), found.is_leaving);
+        handles.up.set(if is_leaving { 0.0 } else { 1.0 });
+        let named = found.server_name.as_ref().map(|host| Endpoint { host: host.clone(), port: found.endpoint.port });
         Self {
             endpoint: found.endpoint.clone(),
+            authority: named.as_ref().unwrap_or(&found.endpoint).to_string(),
+            found: ArcSwap::from_pointee(found),
             name_hash: hash_of_name(&name),
             name,
-            health: Mutex::new(Health::new(settings.eject_after)),
-            up: AtomicBool::new(true),
+            number,
+            state: Mutex::new(State { health, is_drained: false, is_leaving, is_gone: false }),
+            up: AtomicBool::new(!is_leaving),
+            wanted: AtomicBool::new(!is_leaving),
             went_out: Notify::new(),
             changed,
             lacks: Mutex::default(),
@@ -114,6 +140,53 @@ impl Backend {
         self.name_hash
     }
 
+    /// What is said to it as `:authority`: whom its certificate names, or where it listens.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Its number among all backends its pool has had.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its bit in a set of backends. Of more than 64, two share one, and a refused message skips both.
+    pub fn bit(&self) -> u64 {
+        1 << (self.number % 64)
+    }
+
+    /// What its source says of it now.
+    pub fn found(&self) -> Arc<Found> {
+        self.found.load_full()
+    }
+
+    /// Its source says this of it from now on; name and endpoint are the same.
+    pub fn describe(&self, found: Found) {
+        let is_leaving = found.is_leaving;
+        self.found.store(Arc::new(found));
+        self.change(|state, _| state.is_leaving = is_leaving);
+    }
+
+    /// Its source does not name it any more.
+    pub fn leave(&self) {
+        self.change(|state, _| state.is_gone = true);
+    }
+
+    /// The operator wants it to get nothing more until [`Backend::undrain`]: what it has it finishes, its channels close.
+    pub fn drain(&self) {
+        self.change(|state, _| state.is_drained = true);
+    }
+
+    /// The operator wants it back.
+    pub fn undrain(&self) {
+        self.change(|state, _| state.is_drained = false);
+    }
+
+    /// Whether it may keep its channels; not when it is drained, leaving or gone.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
     /// Whether it may be sent new messages.
     pub fn is_up(&self) -> bool {
         self.up.load(Relaxed)
@@ -129,7 +202,7 @@ impl Backend {
         let figures = &self.figures;
         BackendFigures {
             name: self.name.clone(),
-            state: self.health().fault().map_or("up", Fault::name),
+            state: self.state().name(),
             written_messages: figures.written_messages.load(Relaxed),
             delivered_messages: figures.delivered_messages.load(Relaxed),
             delivered_bytes: figures.delivered_bytes.load(Relaxed),
@@ -183,7 +256,7 @@ impl Backend {
         self.figures.last_answer_micros.store(now.max(1), Relaxed);
         self.handles.answers(Code::Ok.name()).increment(1);
         self.handles.trip_seconds.record(waited.as_secs_f64());
-        self.health().answered();
+        self.state().health.answered();
     }
 
     /// A trip ended in an error that is the backend's.
@@ -261,7 +334,7 @@ impl Backend {
     /// Waits until a probe is due. Cancel-safe.
     pub async fn probe_due(&self) {
         loop {
-            let probe_at = self.health().probe_at();
+            let probe_at = self.state().health.probe_at();
             match probe_at {
                 Some(at) => return tokio::time::sleep_until(at).await,
                 None => self.went_out.notified().await,
@@ -271,28 +344,60 @@ impl Backend {
 
     /// Changes the health and tells everybody if the backend came or went.
     fn update(&self, change: impl FnOnce(&mut Health, Instant)) {
-        let mut health = self.health();
-        let before = health.fault();
-        change(&mut health, Instant::now());
-        let after = health.fault();
-        drop(health);
-        if before.is_some() == after.is_some() {
+        self.change(|state, now| change(&mut state.health, now));
+    }
+
+    /// Changes the state and tells everybody if that matters to them.
+    fn change(&self, change: impl FnOnce(&mut State, Instant)) {
+        let mut state = self.state();
+        let (before, fault) = (state.name(), state.health.fault());
+        change(&mut state, Instant::now());
+        let (after, is_wanted, is_up) = (state.name(), state.is_wanted(), state.is_up());
+        let new_fault = state.health.fault().filter(|_| fault.is_none());
+        self.wanted.store(is_wanted, Relaxed);
+        let was_up = self.up.swap(is_up, Relaxed);
+        drop(state);
+        if let Some(fault) = new_fault {
+            tracing::warn!(backend = %self.name, fault = fault.name(), "backend is out: it gets no new messages until a probe succeeds");
+            self.handles.ejections.increment(1);
+            self.went_out.notify_one();
+        }
+        if before == after {
             return;
         }
-        self.up.store(after.is_none(), Relaxed);
-        self.handles.up.set(if after.is_none() { 1.0 } else { 0.0 });
-        match after {
-            Some(fault) => {
-                tracing::warn!(backend = %self.name, fault = fault.name(), "backend is out: it gets no new messages until a probe succeeds");
-                self.handles.ejections.increment(1);
-                self.went_out.notify_one();
-            }
-            None => tracing::info!(backend = %self.name, "backend is up again"),
+        if is_up != was_up {
+            self.handles.up.set(if is_up { 1.0 } else { 0.0 });
+        }
+        if new_fault.is_none() {
+            tracing::info!(backend = %self.name, before, after, "backend has changed");
         }
         self.changed.send_modify(|epoch| *epoch += 1);
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn is_wanted(&self) -> bool {
+        !self.is_drained && !self.is_leaving && !self.is_gone
+    }
+
+    fn is_up(&self) -> bool {
+        self.is_wanted() && self.health.fault().is_none()
+    }
+
+    /// `up`, or why not.
+    fn name(&self) -> &'static str {
+        match self.health.fault() {
+            _ if self.is_gone => "gone",
+            _ if self.is_drained => "draining",
+            _ if self.is_leaving => "leaving",
+            Some(fault) => fault.name(),
+            None => "up",
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Who of a pool's backends gets the next parcel: pure functions of what is known now.
 
+use std::cell::Cell;
+
 use twox_hash::XxHash3_64;
 
 use super::Policy;
@@ -14,47 +16,37 @@ pub trait Candidates {
     fn load(&self, at: usize) -> u64;
     /// A number made from its name, the same on every replica.
     fn name_hash(&self, at: usize) -> u64;
+    /// Messages it was given in turn.
+    fn given(&self, at: usize) -> &Cell<u64>;
 }
 
-/// The balancer of one worker: remembers only whose turn it is.
-#[derive(Debug, Default)]
-pub struct Balancer {
-    /// Messages given to each in turn.
-    given: Vec<u64>,
+/// The backend for a parcel of so many messages, or `None` when none may take one. `draw` gives a random number below its argument.
+///
+/// A sticky key goes by rendezvous whatever the policy: the usable backend of the highest rank.
+pub fn choose(
+    policy: Policy,
+    key: Option<u64>,
+    messages: u32,
+    candidates: &impl Candidates,
+    draw: impl FnMut(usize) -> usize,
+) -> Option<usize> {
+    match (key, policy) {
+        (Some(key), _) => by_rendezvous(key, candidates),
+        (None, Policy::RoundRobin) => in_turn(messages, candidates),
+        (None, Policy::LeastLoad | Policy::Hash) => by_load(candidates, draw),
+    }
 }
 
-// === impl Balancer ===
-
-impl Balancer {
-    /// The backend for a parcel of so many messages, or `None` when none may take one. `draw` gives a random number below its argument.
-    ///
-    /// A sticky key goes by rendezvous whatever the policy: the usable backend of the highest rank.
-    pub fn choose(
-        &mut self,
-        policy: Policy,
-        key: Option<u64>,
-        messages: u32,
-        candidates: &impl Candidates,
-        draw: impl FnMut(usize) -> usize,
-    ) -> Option<usize> {
-        match (key, policy) {
-            (Some(key), _) => by_rendezvous(key, candidates),
-            (None, Policy::RoundRobin) => self.in_turn(messages, candidates),
-            (None, Policy::LeastLoad | Policy::Hash) => by_load(candidates, draw),
-        }
-    }
-
-    /// Whoever was given the fewest messages so far: parcels differ in size, so turns are counted in messages. One that
-    /// was not usable does not get what it missed.
-    fn in_turn(&mut self, messages: u32, candidates: &impl Candidates) -> Option<usize> {
-        self.given.resize(candidates.count(), 0);
-        let usable = |at: &usize| candidates.is_usable(*at);
-        let chosen = (0..self.given.len()).filter(usable).min_by_key(|at| self.given[*at])?;
-        let least = self.given[chosen];
-        self.given.iter_mut().for_each(|given| *given = (*given).max(least));
-        self.given[chosen] += u64::from(messages);
-        Some(chosen)
-    }
+/// Whoever was given the fewest messages so far: parcels differ in size, so turns are counted in messages. One that
+/// was not usable, or not there, does not get what it missed.
+fn in_turn(messages: u32, candidates: &impl Candidates) -> Option<usize> {
+    let usable = |at: &usize| candidates.is_usable(*at);
+    let given = |at: usize| candidates.given(at).get();
+    let chosen = (0..candidates.count()).filter(usable).min_by_key(|at| given(*at))?;
+    let least = given(chosen);
+    (0..candidates.count()).for_each(|at| candidates.given(at).set(given(at).max(least)));
+    candidates.given(chosen).set(least + u64::from(messages));
+    Some(chosen)
 }
 
 /// The better of two drawn at random. Drawing two and not all keeps workers that decide at the same moment from
@@ -108,11 +100,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    struct Fixed(Vec<(String, bool, u64)>);
+    struct Fixed(Vec<(String, bool, u64, Cell<u64>)>);
 
     impl Fixed {
         fn names(count: usize) -> Self {
-            Self((0..count).map(|at| (format!("collector-{at}:11800"), true, 0)).collect())
+            Self((0..count).map(|at| (format!("collector-{at}:11800"), true, 0, Cell::default())).collect())
         }
     }
 
@@ -129,6 +121,9 @@ mod tests {
         fn name_hash(&self, at: usize) -> u64 {
             hash_of_name(&self.0[at].0)
         }
+        fn given(&self, at: usize) -> &Cell<u64> {
+            &self.0[at].3
+        }
     }
 
     fn owners(candidates: &Fixed, keys: u64) -> Vec<String> {
@@ -141,10 +136,10 @@ mod tests {
         fn what_is_not_usable_is_never_chosen(
             usable in prop::collection::vec(any::<bool>(), 0..6), key in prop::option::of(any::<u64>()), seed in any::<u64>(),
         ) {
-            let candidates = Fixed(usable.iter().map(|usable| (String::from("x"), *usable, 0)).collect());
+            let candidates = Fixed(usable.iter().map(|usable| (String::from("x"), *usable, 0, Cell::default())).collect());
             let mut rng = fastrand::Rng::with_seed(seed);
             for policy in [Policy::LeastLoad, Policy::RoundRobin, Policy::Hash] {
-                let chosen = Balancer::default().choose(policy, key, 1, &candidates, |below| rng.usize(..below));
+                let chosen = choose(policy, key, 1, &candidates, |below| rng.usize(..below));
                 prop_assert_eq!(chosen.is_some(), usable.contains(&true));
                 prop_assert!(chosen.is_none_or(|at| usable[at]));
             }
@@ -195,10 +190,9 @@ mod tests {
     fn round_robin_takes_turns_over_the_usable() {
         let mut candidates = Fixed::names(3);
         candidates.0[1].1 = false;
-        let mut balancer = Balancer::default();
         let mut taken = [0; 3];
         for _ in 0..300 {
-            taken[balancer.choose(Policy::RoundRobin, None, 1, &candidates, |_| 0).unwrap()] += 1;
+            taken[choose(Policy::RoundRobin, None, 1, &candidates, |_| 0).unwrap()] += 1;
         }
         assert_eq!((taken[0] + taken[2], taken[1]), (300, 0));
     }
@@ -206,11 +200,11 @@ mod tests {
     #[test]
     fn turns_are_counted_in_messages_and_nobody_gets_what_it_missed() {
         let mut candidates = Fixed::names(3);
-        let (mut balancer, mut taken) = (Balancer::default(), [0u64; 3]);
+        let mut taken = [0u64; 3];
         let mut rng = fastrand::Rng::with_seed(3);
         let mut give = |candidates: &Fixed, taken: &mut [u64; 3]| {
             let messages = rng.u32(1..=64);
-            let at = balancer.choose(Policy::RoundRobin, None, messages, candidates, |_| 0).unwrap();
+            let at = choose(Policy::RoundRobin, None, messages, candidates, |_| 0).unwrap();
             taken[at] += u64::from(messages);
         };
         (0..300).for_each(|_| give(&candidates, &mut taken));

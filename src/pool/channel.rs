@@ -23,16 +23,16 @@ use crate::wire::stream::{Break, BreakKind};
 mod ages;
 mod ending;
 
-use super::Pool;
 use super::door::{CallErrand, Door, Errand, OpenCall};
 use super::lane::{Lane, LaneKey};
 use super::trip::Trip;
+use super::{Member, Pool};
 
 /// One outbound connection at work.
 pub struct Channel {
     pool: Rc<Pool>,
-    /// Which of the pool's backends this is.
-    member: usize,
+    /// The backend at its other end.
+    member: Rc<Member>,
     door: Rc<Door>,
     connection: Connection,
     lanes: HashMap<LaneKey, Lane>,
@@ -47,8 +47,8 @@ pub struct Channel {
     next_trip: u64,
     tick: Pin<Box<Sleep>>,
     is_ticking: bool,
-    /// The peer said GOAWAY: what is open goes on, nothing new begins.
-    retired: bool,
+    /// Set when nothing new begins and what is open goes on: the peer said GOAWAY, or the backend is to get no more.
+    retired: Option<Instant>,
 }
 
 /// Waits for the answer to one trip.
@@ -70,15 +70,15 @@ impl Future for TripAnswer {
 
 impl Channel {
     /// Connects and then works until the connection is gone; whatever is unfinished goes back to the pool.
-    pub async fn run(pool: Rc<Pool>, member: usize, door: Rc<Door>) {
-        let backend = Arc::clone(pool.backend(member));
+    pub async fn run(pool: Rc<Pool>, member: Rc<Member>, door: Rc<Door>) {
+        let backend = Arc::clone(member.backend());
         let endpoint = backend.endpoint();
         let settings = pool.settings();
         let (deadline, silence_max) = (settings.connect_deadline, settings.trip.hard_deadline);
         match Connection::open(&endpoint.host, endpoint.port, deadline, silence_max).await {
             Ok(connection) => {
                 backend.connected();
-                let mut channel = Self::new(pool, member, door, connection);
+                let mut channel = Self::new(pool, member, Rc::clone(&door), connection);
                 let quiet = Quiet::new();
                 let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx))).await;
                 channel.end(lost);
@@ -87,12 +87,13 @@ impl Channel {
                 tracing::debug!(backend = backend.name(), %error, "cannot connect");
                 backend.unreachable();
                 door.close();
-                ending::give_back_inbox(&pool, member, &door);
+                ending::give_back_inbox(&pool, &member, &door);
             }
         }
+        door.end();
     }
 
-    fn new(pool: Rc<Pool>, member: usize, door: Rc<Door>, connection: Connection) -> Self {
+    fn new(pool: Rc<Pool>, member: Rc<Member>, door: Rc<Door>, connection: Connection) -> Self {
         Self {
             pool,
             member,
@@ -107,7 +108,7 @@ impl Channel {
             next_trip: 0,
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_ticking: false,
-            retired: false,
+            retired: None,
         }
     }
 
@@ -116,12 +117,15 @@ impl Channel {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Break> {
         self.door.listen(cx);
         let now = Instant::now();
+        if self.door.is_closed() {
+            self.retire(now);
+        }
         while let Poll::Ready(Some((trip, outcome))) = self.answers.poll_next_unpin(cx) {
             self.trip_over(trip, outcome, now);
         }
         self.take_errands();
         self.load_lanes(now);
-        self.open_calls();
+        self.open_calls(now);
         if self.door.take_hurry() {
             self.close_trips(now, |_| true);
         }
@@ -130,10 +134,12 @@ impl Channel {
         if let Poll::Ready(lost) = self.connection.poll(cx) {
             return Poll::Ready(lost);
         }
-        if self.retired && self.trips.is_empty() && self.door.streams_open() == 0 {
-            return Poll::Ready(Break::new(BreakKind::NotProcessed, "the backend asked us to go (GOAWAY)"));
+        match self.retired {
+            Some(since) if self.is_done_by(now, since) => {
+                Poll::Ready(Break::new(BreakKind::NotProcessed, "the backend gets nothing more"))
+            }
+            _ => Poll::Pending,
         }
-        Poll::Pending
     }
 
     /// Sorts the inbox into lanes.
@@ -167,7 +173,7 @@ impl Channel {
             // Others want the streams: what is loaded goes, and its stream comes free with the answer.
             self.close_trips(now, |_| true);
         }
-        if self.retired {
+        if self.retired.is_some() {
             self.give_back_waiting();
         }
     }
@@ -185,7 +191,7 @@ impl Channel {
             };
             let (lane, settings) = (self.lanes.get_mut(&key).expect("seen above"), self.pool.settings());
             let (_, trip) = self.trips.get_mut(&number).expect("a filling trip is a trip");
-            let load = self.pool.load(self.member);
+            let load = &self.member.load;
             let (messages, bytes) = (trip.messages(), trip.bytes());
             trip.expect(lane.queue_bytes().min(settings.trip.bytes_max));
             while let Some(parcel) = lane.pop() {
@@ -200,7 +206,7 @@ impl Channel {
                 lane.filling = None;
             }
             let (messages, bytes) = (trip.messages() - messages, trip.bytes() - bytes);
-            self.pool.backend(self.member).wrote(messages, bytes as u64);
+            self.member.backend().wrote(messages, bytes as u64);
             self.pump(number, now);
         }
     }
@@ -208,10 +214,10 @@ impl Channel {
     /// Opens a stream for a lane; `None` when the peer allows no more, or is going away.
     fn open_trip(&mut self, key: LaneKey, now: Instant) -> Option<u64> {
         let lane = self.lanes.get_mut(&key)?;
-        if self.retired || self.door.streams_open() >= self.connection.streams_max() {
+        if self.retired.is_some() || self.door.streams_open() >= self.connection.streams_max() {
             return None;
         }
-        let mut head = lane.head(self.pool.backend(self.member).name());
+        let mut head = lane.head(self.member.backend().authority());
         self.pool.settings().authenticate(head.headers_mut());
         match self.connection.call(head) {
             Ok((outflow, answer)) => {
@@ -225,15 +231,15 @@ impl Channel {
                 Some(number)
             }
             Err(_) => {
-                self.retire();
+                self.retire(now);
                 None
             }
         }
     }
 
     /// Opens the calls that wait, as many as the peer allows.
-    fn open_calls(&mut self) {
-        while self.door.streams_open() < self.connection.streams_max() && !self.retired {
+    fn open_calls(&mut self, now: Instant) {
+        while self.door.streams_open() < self.connection.streams_max() && self.retired.is_none() {
             let Some(errand) = self.calls.pop_front() else { return };
             if errand.opened.is_closed() {
                 continue;
@@ -244,7 +250,7 @@ impl Channel {
                     // Nobody waits any more: dropping the call cancels it.
                     let _ = errand.opened.send(call);
                 }
-                Err(_) => self.retire(),
+                Err(_) => self.retire(now),
             }
         }
     }

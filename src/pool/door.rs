@@ -22,6 +22,8 @@ pub struct Door {
     starved: Cell<bool>,
     /// The channel takes nothing more.
     closed: Cell<bool>,
+    /// The channel is gone.
+    over: Cell<bool>,
     /// Messages entrusted and not settled or given back. Kept beside the books, so that one can audit the other.
     held_messages: Cell<u64>,
     /// Streams in use, trips and calls together.
@@ -86,6 +88,7 @@ impl Door {
             hurried: Cell::default(),
             starved: Cell::default(),
             closed: Cell::default(),
+            over: Cell::default(),
             held_messages: Cell::default(),
             streams_open: Cell::default(),
             blocked_bytes: Cell::default(),
@@ -115,6 +118,17 @@ impl Door {
     /// Whether the channel takes nothing more.
     pub fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// The backend is to get nothing more: the channel finishes what it has and ends.
+    pub fn retire(&self) {
+        self.close();
+        self.wake();
+    }
+
+    /// Whether the channel is gone.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     /// Whether the peer's stream limit holds work up.
@@ -178,6 +192,10 @@ impl Door {
 
     pub(super) fn close(&self) {
         self.closed.set(true);
+    }
+
+    pub(super) fn end(&self) {
+        self.over.set(true);
     }
 
     pub(super) fn let_go(&self, messages: u64) {

@@ -97,9 +97,9 @@ impl Lane {
     /// The head its trips open with.
     ///
     /// # Panics
-    /// When the backend's name cannot stand in a URI, which the plan does not allow.
-    pub fn head(&self, backend: &str) -> Request<()> {
-        let mut head = grpc::request_head(backend, self.subject.path)
+    /// When the authority cannot stand in a URI, which the plan does not allow.
+    pub fn head(&self, authority: &str) -> Request<()> {
+        let mut head = grpc::request_head(authority, self.subject.path)
             .expect("endpoints and catalogue paths were checked when the plan was made");
         head.headers_mut().extend(self.subject.metadata.iter().cloned());
         head

@@ -1,12 +1,13 @@
 //! What speaks against a backend, in bytes, as one worker sees it.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use crate::message::flow::Flow;
 use crate::message::parcel::Parcel;
 
 use super::balance::Candidates;
-use super::{Pool, bit};
+use super::{Member, Pool};
 
 /// What speaks against a backend, in bytes, as one worker sees it. No reply is needed to notice a slow one: its
 /// windows close and its trips stay unanswered.
@@ -30,9 +31,10 @@ pub struct Load {
 /// left alone long before it has fallen a second behind.
 const WAITING_WEIGHT: u64 = 4;
 
-/// The backends without those to be avoided.
+/// The backends of a moment without those to be avoided.
 pub(super) struct Usable<'a> {
     pub pool: &'a Pool,
+    pub members: &'a [Rc<Member>],
     pub avoid: u64,
     pub flow: Flow,
 }
@@ -61,26 +63,24 @@ impl Load {
 
 impl Candidates for Usable<'_> {
     fn count(&self) -> usize {
-        self.pool.members.len()
+        self.members.len()
     }
 
     fn is_usable(&self, at: usize) -> bool {
-        let load = self.pool.load(at);
-        self.avoid & bit(at) == 0
-            && self.pool.backend(at).is_up()
-            && !load.starved.get()
-            && load.held.get() < self.pool.held_bytes_max
+        self.pool.is_usable(&self.members[at], self.avoid)
     }
 
     fn load(&self, at: usize) -> u64 {
-        let member = &self.pool.members[at];
-        let doors =
-            member.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.blocked_bytes()).sum::<usize>());
-        let held_up = member.load.waiting.get() + doors.sum::<usize>();
+        let member = &self.members[at];
+        let held_up = member.load.waiting.get() + member.blocked_bytes();
         held_up as u64 * WAITING_WEIGHT + member.load.recent[self.flow.index()].get()
     }
 
     fn name_hash(&self, at: usize) -> u64 {
-        self.pool.backend(at).name_hash()
+        self.members[at].backend().name_hash()
+    }
+
+    fn given(&self, at: usize) -> &Cell<u64> {
+        &self.members[at].given
     }
 }

@@ -10,19 +10,19 @@ use crate::message::flow::Flow;
 use super::balance::{Candidates, rank};
 use super::door::{CallErrand, OpenCall};
 use super::load::Usable;
-use super::{Pool, bit};
+use super::{Member, Pool};
 
 /// The backends that could take a call at one moment, to ask for the owners of many keys.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Owners {
-    /// Member and name hash; never empty.
-    usable: Vec<(usize, u64)>,
+    /// Never empty.
+    usable: Vec<Rc<Member>>,
 }
 
 /// Bytes a backend has been sent and not answered for; they speak against it while this lives.
 pub struct Carried {
     pool: Rc<Pool>,
-    member: usize,
+    member: Rc<Member>,
     bytes: usize,
 }
 
@@ -38,7 +38,7 @@ impl Pool {
         key: Option<u64>,
         avoid: u64,
         head: impl Fn(&str) -> Request<()>,
-    ) -> (usize, OpenCall) {
+    ) -> (Rc<Member>, OpenCall) {
         loop {
             let room = self.room.notified();
             let Some(member) =
@@ -47,7 +47,7 @@ impl Pool {
                 room.await;
                 continue;
             };
-            if let Some(call) = self.open_on(member, flow, &head).await {
+            if let Some(call) = self.open_on(&member, flow, &head).await {
                 return (member, call);
             }
         }
@@ -57,12 +57,12 @@ impl Pool {
     /// Cancel-safe.
     pub async fn open_on(
         self: &Rc<Self>,
-        member: usize,
+        member: &Rc<Member>,
         flow: Flow,
         head: impl Fn(&str) -> Request<()>,
     ) -> Option<OpenCall> {
         let (opened, call) = oneshot::channel();
-        let mut head = head(self.backend(member).name());
+        let mut head = head(member.backend().authority());
         self.settings().authenticate(head.headers_mut());
         self.door(member, flow).ask(CallErrand { head, opened });
         call.await.ok()
@@ -81,47 +81,54 @@ impl Pool {
         }
     }
 
-    fn usable(&self, flow: Flow, avoid: u64) -> Option<Vec<(usize, u64)>> {
-        let candidates = Usable { pool: self, avoid, flow };
+    fn usable(&self, flow: Flow, avoid: u64) -> Option<Vec<Rc<Member>>> {
+        let members = self.members();
+        let candidates = Usable { pool: self, members: &members, avoid, flow };
         let usable = (0..candidates.count()).filter(|at| candidates.is_usable(*at));
-        Some(usable.map(|at| (at, candidates.name_hash(at))).collect()).filter(|usable: &Vec<_>| !usable.is_empty())
+        Some(usable.map(|at| Rc::clone(&members[at])).collect()).filter(|usable: &Vec<_>| !usable.is_empty())
     }
 
     /// Adds a backend that has failed a call to those that have; answers whether another try makes sense. A backend that
     /// is out by now may well serve it once it is back; when all that are up have failed it, nobody will.
-    pub fn strike(&self, failed: &mut u64, member: usize) -> bool {
-        if !self.backend(member).is_up() {
+    pub fn strike(&self, failed: &mut u64, member: &Member) -> bool {
+        if !member.backend().is_up() {
             return true;
         }
-        *failed |= bit(member);
-        (0..self.members()).any(|member| *failed & bit(member) == 0)
+        *failed |= member.backend().bit();
+        self.members.borrow().iter().any(|member| *failed & member.backend().bit() == 0)
     }
 
     /// Counts bytes of a call against a backend until it has answered.
-    pub fn carry(self: &Rc<Self>, member: usize, flow: Flow, bytes: usize) -> Carried {
-        let load = self.load(member);
+    pub fn carry(self: &Rc<Self>, member: &Rc<Member>, flow: Flow, bytes: usize) -> Carried {
+        let load = &member.load;
         load.held.set(load.held.get() + bytes);
         load.waiting.set(load.waiting.get() + bytes);
         let recent = &load.recent[flow.index()];
         recent.set(recent.get() + bytes as u64);
-        Carried { pool: Rc::clone(self), member, bytes }
+        Carried { pool: Rc::clone(self), member: Rc::clone(member), bytes }
     }
 }
 
 // === impl Owners ===
 
 impl Owners {
-    /// The backend a key belongs to; every replica that sees the same backends up finds the same.
+    /// The number of the backend a key belongs to, for [`Owners::member`]; every replica that sees the same backends up
+    /// finds the same backend.
     pub fn of(&self, key: u64) -> usize {
-        let owner = self.usable.iter().max_by_key(|(_, name_hash)| rank(key, *name_hash));
-        owner.expect("there is a backend, see `Pool::owners`").0
+        let wish = |at: &usize| rank(key, self.usable[*at].backend().name_hash());
+        (0..self.usable.len()).max_by_key(wish).expect("there is a backend, see `Pool::owners`")
+    }
+
+    /// The backend of a number that [`Owners::of`] gave.
+    pub fn member(&self, number: usize) -> Rc<Member> {
+        Rc::clone(&self.usable[number])
     }
 }
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        let load = self.pool.load(self.member);
-        let was_full = load.held.get() >= self.pool.held_bytes_max;
+        let load = &self.member.load;
+        let was_full = load.held.get() >= self.pool.held_bytes_max.get();
         load.held.set(load.held.get() - self.bytes);
         load.waiting.set(load.waiting.get() - self.bytes);
         if was_full {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::wire::client::Connection;
 
 use super::Backends;
+use super::backend::Backend;
 
 /// Probes one backend for as long as its worker lives. A probe is a connection with its SETTINGS, so a process that
 /// is stopped (its kernel still accepts) or a port that speaks something else does not count as back.
-pub async fn run(backends: Arc<Backends>, member: usize) {
-    let backend = Arc::clone(&backends.all()[member]);
+pub async fn run(backends: Arc<Backends>, backend: Arc<Backend>) {
     let endpoint = backend.endpoint().clone();
     loop {
         backend.probe_due().await;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::message::parcel::{Parcel, Suspicion};
 use crate::metrics::LostReason;
 
-use super::{Outcome, Pool, Refusal, bit};
+use super::{Member, Outcome, Pool, Refusal};
 
 /// Different backends that must have refused a message before it is given up.
 const REFUSALS_MAX: u32 = 3;
@@ -26,7 +26,7 @@ const UNDECIDED_MAX: Duration = Duration::from_secs(60);
 
 impl Pool {
     /// Takes back a parcel that a channel could not bring to its end.
-    pub(super) fn give_back(self: &Rc<Self>, parcel: Parcel, member: usize, outcome: Outcome) {
+    pub(super) fn give_back(self: &Rc<Self>, parcel: Parcel, member: &Member, outcome: Outcome) {
         match outcome {
             _ if parcel.ticket.is_of_copies() => parcel.ticket.lose(LostReason::Limited),
             Outcome::Delivered | Outcome::NotProcessed => self.take(parcel),
@@ -53,41 +53,41 @@ impl Pool {
     }
 
     /// The messages are sent again though a backend may have acted on them.
-    fn count_again(&self, parcel: &Parcel, member: usize) {
+    fn count_again(&self, parcel: &Parcel, member: &Member) {
         let messages = u64::from(parcel.messages());
         self.books.sent_again(messages);
-        self.backend(member).handles().replayed_messages.increment(messages);
+        member.backend().handles().replayed_messages.increment(messages);
     }
 
     /// A backend refused the trip this parcel was on, alone or in company.
-    fn suspect(self: &Rc<Self>, mut parcel: Parcel, member: usize, refusal: Refusal) {
+    fn suspect(self: &Rc<Self>, mut parcel: Parcel, member: &Member, refusal: Refusal) {
         if let (Refusal::Unserved, Some(_)) = (refusal, parcel.subject.stand_in) {
-            self.backend(member).lack(parcel.subject.path);
+            member.backend().lack(parcel.subject.path);
             return self.take(parcel);
         }
         let was_alone = parcel.is_alone();
         let first = Suspicion { since: Instant::now(), alone: false, undecided: 0, refused_by: 0 };
         let suspicion = parcel.suspicion.get_or_insert(first);
         match refusal {
-            Refusal::Unserved => self.backend(member).lack(parcel.subject.path),
+            Refusal::Unserved => member.backend().lack(parcel.subject.path),
             Refusal::TheirFault => suspicion.alone = true,
             Refusal::Undecided if !was_alone => {
                 suspicion.alone = true;
                 return self.take(parcel);
             }
             Refusal::Undecided => {
-                let is_blamed = self.backend(member).has_answered_since(suspicion.since);
+                let is_blamed = member.backend().has_answered_since(suspicion.since);
                 if !is_blamed && suspicion.since.elapsed() < UNDECIDED_MAX {
                     suspicion.undecided += 1;
                     return self.rest(parcel);
                 }
             }
         }
-        suspicion.refused_by |= bit(member);
+        suspicion.refused_by |= member.backend().bit();
         let refused_by = suspicion.refused_by.count_ones();
         // What nobody serves is known only when everybody was asked; what is broken, sooner.
         let enough = if refusal == Refusal::Unserved { u64::BITS } else { REFUSALS_MAX };
-        match refused_by >= enough.min(self.members.len() as u32) {
+        match refused_by >= enough.min(self.members.borrow().len() as u32) {
             true => self.refused_by_all(parcel, refusal),
             false => self.take(parcel),
         }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::message::budget::Permit;
 use crate::message::run::{Message, PREFIX_BYTES};
+use crate::pool::Member;
 use crate::pool::open::Owners;
 use crate::route::records::{self, Limits, Plan, Resource, Shape};
 use crate::wire::compression::Encoding;
@@ -22,7 +23,7 @@ pub(super) struct Piece {
     pub chunks: Vec<Bytes>,
     pub bytes: usize,
     /// The backend that owns what is in it; `None`: any.
-    pub member: Option<usize>,
+    pub member: Option<Rc<Member>>,
     /// The pool it goes to and by which key, once the operator's rules were asked.
     pub course: Option<Rc<Course>>,
     /// Backends that have failed it, a bit each.
@@ -155,12 +156,12 @@ impl Batch {
         match plan.shape() {
             Shape::Nothing => return Ok(Division::Into(Vec::new())),
             Shape::Whole(bucket) => {
-                piece.member = bucket.filter(|_| owners.is_some());
+                piece.member = bucket.and_then(|bucket| Some(owners?.member(bucket)));
                 return Ok(Division::Into(vec![piece]));
             }
             Shape::Pieces => {}
         }
-        self.cut(piece, &plan, &read, |bucket| Some((Rc::clone(&course), owners.is_some().then_some(bucket))))
+        self.cut(piece, &plan, &read, |bucket| Some((Rc::clone(&course), owners.map(|owners| owners.member(bucket)))))
     }
 
     /// Cuts a piece by a plan; `to` says where a bucket's piece goes, if anywhere.
@@ -169,7 +170,7 @@ impl Batch {
         mut piece: Piece,
         plan: &Plan<'_>,
         read: &Read,
-        to: impl Fn(usize) -> Option<(Rc<Course>, Option<usize>)>,
+        to: impl Fn(usize) -> Option<(Rc<Course>, Option<Rc<Member>>)>,
     ) -> Result<Division, Complaint> {
         let lacking = plan.bytes().saturating_sub(piece.permit.bytes());
         if lacking > 0 {

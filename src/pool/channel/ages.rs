@@ -25,7 +25,8 @@ const LANES_SHOWN: usize = 32;
 impl Channel {
     /// Looks at ages while there is anything that can age.
     pub(super) fn poll_tick(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let is_busy = !self.trips.is_empty() || !self.lanes.is_empty() || !self.calls.is_empty();
+        let is_busy =
+            !self.trips.is_empty() || !self.lanes.is_empty() || !self.calls.is_empty() || self.retired.is_some();
         if is_busy && !self.is_ticking {
             self.is_ticking = true;
             self.tick.as_mut().reset(now + TICK);
@@ -33,7 +34,7 @@ impl Channel {
         while self.is_ticking && self.tick.as_mut().poll(cx).is_ready() {
             self.look_at_ages(now);
             if !self.connection.poll_usable(cx) {
-                self.retire();
+                self.retire(now);
             }
             self.is_ticking = is_busy;
             self.tick.as_mut().reset(now + TICK);
@@ -50,7 +51,7 @@ impl Channel {
             let Some((_, trip)) = self.trips.get_mut(&number) else { continue };
             match trip.patience(settings, now) {
                 Patience::InTime => {}
-                Patience::Late => pool.backend(self.member).late(),
+                Patience::Late => self.member.backend().late(),
                 Patience::Over => {
                     trip.cancel();
                     let late = Break::new(BreakKind::Reset, "no answer before the hard deadline");
@@ -60,7 +61,7 @@ impl Channel {
         }
         let is_starved = |lane: &Lane| lane.starved_since.is_some_and(|since| now >= since + STARVED_MAX);
         let starved = self.lanes.values().any(is_starved);
-        pool.load(self.member).starved.set(starved && self.door.streams_open() == 0);
+        self.member.load.starved.set(starved && self.door.streams_open() == 0);
         if starved {
             self.give_back_waiting();
         }

@@ -13,7 +13,7 @@ use crate::wire::stream::{Break, BreakKind};
 use super::Channel;
 use crate::pool::door::{Door, Errand};
 use crate::pool::trip::Trip;
-use crate::pool::{Outcome, Pool, Refusal};
+use crate::pool::{Member, Outcome, Pool, Refusal};
 
 impl Channel {
     /// A trip's stream has ended, one way or the other.
@@ -25,7 +25,7 @@ impl Channel {
                 lane.filling = None;
             }
         }
-        let backend = self.pool.backend(self.member);
+        let backend = self.member.backend();
         let (messages, bytes) = (trip.messages(), trip.bytes());
         backend.trip_over(messages, bytes as u64);
         let half_closed_for = trip.half_closed_for(now);
@@ -68,26 +68,34 @@ impl Channel {
 
     /// Takes a trip's messages off this channel.
     pub(super) fn settle(&mut self, trip: Trip, outcome: Outcome) {
-        let load = self.pool.load(self.member);
+        let load = &self.member.load;
         load.held.set(load.held.get() - trip.bytes());
         self.door.let_go(trip.messages());
         let ledger = trip.into_ledger();
         match outcome {
             Outcome::Delivered => ledger.settle(),
-            outcome => ledger.give_back().for_each(|parcel| self.pool.give_back(parcel, self.member, outcome)),
+            outcome => ledger.give_back().for_each(|parcel| self.pool.give_back(parcel, &self.member, outcome)),
         }
         self.show_blocked();
         self.pool.room_changed();
     }
 
-    /// The peer is going away: nothing new begins here, what has not begun goes elsewhere.
-    pub(super) fn retire(&mut self) {
-        if !self.retired {
-            self.retired = true;
+    /// Nothing new begins here, what has not begun goes elsewhere, and what has is brought to its end.
+    pub(super) fn retire(&mut self, now: Instant) {
+        if self.retired.is_none() {
+            self.retired = Some(now);
             self.door.close();
             self.give_back_waiting();
             self.calls.clear();
+            self.close_trips(now, |_| true);
         }
+    }
+
+    /// Whether a channel that was retired `since` is done. Trips end by their hard deadline; calls that are kept whole
+    /// and have no end get as long.
+    pub(super) fn is_done_by(&self, now: Instant, since: Instant) -> bool {
+        let calls_over = || self.door.streams_open() == 0 || now >= since + self.pool.settings().trip.hard_deadline;
+        self.trips.is_empty() && calls_over()
     }
 
     /// Gives what is not loaded back to the pool: provably not processed.
@@ -98,21 +106,21 @@ impl Channel {
             lane.starved_since = None;
             parcels.extend(std::iter::from_fn(|| lane.pop()));
         }
-        give_back_unloaded(&self.pool, self.member, &self.door, parcels);
+        give_back_unloaded(&self.pool, &self.member, &self.door, parcels);
         if self.door.is_closed() {
-            give_back_inbox(&self.pool, self.member, &self.door);
+            give_back_inbox(&self.pool, &self.member, &self.door);
         }
     }
 
     /// The connection is gone: every answer is known now, every other message goes back.
     pub(super) fn end(mut self, lost: Break) {
         let now = Instant::now();
-        let backend = self.pool.backend(self.member);
+        let backend = self.member.backend();
         if !self.trips.is_empty() && lost.kind == BreakKind::ConnectionLost {
             tracing::debug!(backend = backend.name(), %lost, trips = self.trips.len(), "connection lost");
             backend.unreachable();
         }
-        self.retired = true;
+        self.retired = Some(now);
         self.door.close();
         // h2 has told every stream of its end, so the answers are all ready.
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -124,12 +132,12 @@ impl Channel {
             self.trip_over(number, Err(lost.clone()), now);
         }
         self.give_back_waiting();
-        self.pool.load(self.member).starved.set(false);
+        self.member.load.starved.set(false);
     }
 }
 
 /// Gives back what was never taken out of the inbox. Calls are dropped: whoever asked asks elsewhere.
-pub(super) fn give_back_inbox(pool: &Rc<Pool>, member: usize, door: &Door) {
+pub(super) fn give_back_inbox(pool: &Rc<Pool>, member: &Member, door: &Door) {
     let mut parcels = Vec::new();
     while let Some(errand) = door.next_errand() {
         if let Errand::Parcel(parcel) = errand {
@@ -139,8 +147,8 @@ pub(super) fn give_back_inbox(pool: &Rc<Pool>, member: usize, door: &Door) {
     give_back_unloaded(pool, member, door, parcels);
 }
 
-fn give_back_unloaded(pool: &Rc<Pool>, member: usize, door: &Door, parcels: Vec<Parcel>) {
-    let load = pool.load(member);
+fn give_back_unloaded(pool: &Rc<Pool>, member: &Member, door: &Door, parcels: Vec<Parcel>) {
+    let load = &member.load;
     for parcel in &parcels {
         load.wait_over(parcel);
         load.held.set(load.held.get() - parcel.bytes());
