@@ -9,6 +9,7 @@ pub mod backends;
 pub mod balance;
 pub mod channel;
 pub mod door;
+pub mod endpoint;
 pub mod found;
 pub mod health;
 pub mod lane;

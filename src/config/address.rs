@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::problem::Mistake;
 use crate::pool::Endpoint;
+use crate::pool::endpoint::EndpointError;
 
 /// Reads where to listen: `ip:port`, `:port` or a bare port (on `usual`), or `off`.
 pub(super) fn listen(text: &str, usual: IpAddr) -> Result<Option<SocketAddr>, Mistake> {
@@ -29,44 +30,36 @@ pub(super) fn listen(text: &str, usual: IpAddr) -> Result<Option<SocketAddr>, Mi
     Err(Mistake::new(format!("\"{text}\" is not an address to listen on"), mend))
 }
 
-/// Reads where a backend listens: `host:port`, `[ipv6]:port`, `dns:///host:port`.
+/// Reads where a backend listens: `host:port` or `[ipv6]:port`.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, Mistake> {
     let text = text.trim();
-    if text.is_empty() {
-        return Err(Mistake::new("a backend is empty", "write host:port, with one comma between two"));
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let mend = format!("write {} (connections are gRPC without TLS)", rest.trim_end_matches('/'));
+        return Err(Mistake::new(format!("\"{scheme}://\" does not belong to a backend's address"), mend));
     }
-    let bare = match text.split_once("://") {
-        Some(("dns", rest)) => rest.strip_prefix('/').unwrap_or(rest),
-        Some((scheme, rest)) => {
-            let mend = format!("write {} (connections are gRPC without TLS)", rest.trim_end_matches('/'));
-            return Err(Mistake::new(format!("\"{scheme}://\" does not belong to a backend's address"), mend));
-        }
-        None => text,
-    };
-    let no_port = |host: &str| Mistake::new(format!("\"{text}\" has no port"), format!("write {host}:11800"));
-    if bare.parse::<Ipv6Addr>().is_ok() && !bare.starts_with('[') {
-        let mend = match bare.rsplit_once(':') {
-            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => {
-                format!("write [{bare}]:11800, or [{host}]:{port}")
+    text.parse().map_err(|error: EndpointError| {
+        let mend = match &error {
+            EndpointError::Empty => "write host:port, with one comma between two".to_owned(),
+            EndpointError::NoBrackets(text) => match text.rsplit_once(':') {
+                Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => {
+                    format!("write [{text}]:11800, or [{host}]:{port}")
+                }
+                _ => format!("write [{text}]:11800"),
+            },
+            EndpointError::NoPort { host } | EndpointError::PortZero { host } => format!("write {host}:11800"),
+            EndpointError::NotAPort { port, .. } if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                "write a number up to 65535".to_owned()
             }
-            _ => format!("write [{bare}]:11800"),
+            EndpointError::NotAPort { host, .. } => format!("write {host}:11800, without a path"),
+            EndpointError::NotAHost(host) if host.is_empty() => {
+                return Mistake::new("there is no host before the port", "write host:port");
+            }
+            EndpointError::NotAHost(_) => {
+                "write a DNS name, an IPv4 address, or an IPv6 address in brackets".to_owned()
+            }
         };
-        return Err(Mistake::new(format!("\"{text}\" is an IPv6 address without brackets"), mend));
-    }
-    let Some((host, port)) = bare.rsplit_once(':').filter(|_| !bare.ends_with(']')) else {
-        return Err(no_port(bare));
-    };
-    if port.is_empty() {
-        return Err(no_port(host));
-    }
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Mistake::new(format!("\"{port}\" is not a port"), format!("write {host}:11800, without a path")));
-    }
-    let port = port.parse().map_err(|_| too_large(port))?;
-    if port == 0 {
-        return Err(Mistake::new("nothing can listen on port 0", format!("write {host}:11800")));
-    }
-    Ok(Endpoint { host: host_name(host).ok_or_else(|| not_a_host(host))?, port })
+        Mistake::new(error.to_string(), mend)
+    })
 }
 
 /// Whether two addresses cannot both be listened on.
@@ -94,32 +87,6 @@ fn covers(ip: IpAddr, other: IpAddr) -> bool {
     ip == other || (ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4()))
 }
 
-/// The host as it will be known: IP addresses in their one spelling, names in lower case; `None` when it is neither.
-fn host_name(host: &str) -> Option<String> {
-    if let Some(inside) = host.strip_prefix('[') {
-        return Some(inside.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?.to_string());
-    }
-    if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return Some(ip.to_string());
-    }
-    // RFC 1123 names, and the underscore compose and some clusters put into theirs. A last label of digits is a broken IP.
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(letter) && !label.starts_with('-');
-    let last_is_number = name.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit());
-    (name.len() <= 253 && name.split('.').all(label) && !last_is_number).then(|| name.to_ascii_lowercase())
-}
-
-fn not_a_host(host: &str) -> Mistake {
-    if host.is_empty() {
-        return Mistake::new("there is no host before the port", "write host:port");
-    }
-    Mistake::new(
-        format!("\"{host}\" is not a host"),
-        "write a DNS name, an IPv4 address, or an IPv6 address in brackets",
-    )
-}
-
 fn too_large(port: &str) -> Mistake {
     Mistake::new(format!("\"{port}\" is not a port"), "write a number up to 65535")
 }
@@ -137,8 +104,6 @@ mod tests {
         assert_eq!(shown("Oap.SkyWalking.svc.:11800"), Ok("oap.skywalking.svc:11800".into()));
         assert_eq!(shown("10.0.0.1:11800"), Ok("10.0.0.1:11800".into()));
         assert_eq!(shown("[2001:DB8:0::1]:11800"), Ok("[2001:db8::1]:11800".into()));
-        assert_eq!(shown("dns:///oap:11800"), Ok("oap:11800".into()));
-        assert_eq!(shown("dns://oap:11800"), Ok("oap:11800".into()));
         for wrong in
             ["", ":1", "a", "a:", "a:b", "a:0", "a:70000", "a b:1", "-a:1", "10.0.0.256:1", "[::1]", "[x]:1", "a..b:1"]
         {
