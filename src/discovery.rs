@@ -6,8 +6,9 @@
 //! good set whatever goes wrong, and says once that something does, in the log and in metrics.
 
 pub mod announcer;
-mod dial;
+pub mod dial;
 pub mod dns;
+pub mod etcd;
 pub mod file;
 #[cfg(feature = "k8s")]
 pub mod kubernetes;
@@ -28,6 +29,8 @@ pub enum Source {
     Dns(dns::Settings),
     /// A file that lists them.
     File(file::Settings),
+    /// Keys in etcd.
+    Etcd(etcd::Settings),
     /// What a Kubernetes cluster runs.
     #[cfg(feature = "k8s")]
     Kubernetes(kubernetes::Settings),
@@ -42,6 +45,7 @@ pub async fn run(source: Source, pool: &str, tell: impl Fn(Vec<Found>) + Send + 
         Source::Static => std::future::pending().await,
         Source::Dns(settings) => dns::follow(settings, Announcer::new(pool, tell)).await,
         Source::File(settings) => file::follow(settings, Announcer::new(pool, tell)).await,
+        Source::Etcd(settings) => etcd::follow(settings, Announcer::new(pool, tell)).await,
         #[cfg(feature = "k8s")]
         Source::Kubernetes(settings) => kubernetes::follow(settings, Announcer::new(pool, tell)).await,
     }
@@ -56,6 +60,7 @@ impl std::fmt::Display for Source {
             Source::Static => f.write_str("the config"),
             Source::Dns(settings) => settings.fmt(f),
             Source::File(settings) => settings.fmt(f),
+            Source::Etcd(settings) => settings.fmt(f),
             #[cfg(feature = "k8s")]
             Source::Kubernetes(settings) => settings.fmt(f),
         }

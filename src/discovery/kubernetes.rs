@@ -220,7 +220,7 @@ impl Follower {
             self.version = None;
         }
         // The first of a row is the usual end of a connection whose other side is replaced.
-        if self.retry.is_first() && error.is_passing() {
+        if self.retry.failures() == 0 && error.is_passing() {
             tracing::debug!(%error, "a watch is begun again");
         } else {
             self.announcer.failed(Trouble::Failed(error.to_string()));

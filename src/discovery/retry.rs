@@ -10,7 +10,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often in a row it failed to follow one source.
 #[derive(Debug, Default)]
 pub struct Retry {
-    failed: u32,
+    failed: usize,
 }
 
 // === impl Retry ===
@@ -23,9 +23,9 @@ impl Retry {
         wait
     }
 
-    /// Whether nothing failed since it last went well.
-    pub fn is_first(&self) -> bool {
-        self.failed == 0
+    /// How often it failed since it last went well.
+    pub fn failures(&self) -> usize {
+        self.failed
     }
 
     /// The source says what it should: the next wait is the shortest again.
@@ -35,7 +35,7 @@ impl Retry {
 }
 
 /// The wait after a number of failures; `jitter`, from 0 to 1, takes away up to half of it.
-fn wait(failed: u32, jitter: f64) -> Duration {
+fn wait(failed: usize, jitter: f64) -> Duration {
     let ceiling = WAIT.saturating_mul(1 << failed.min(16)).min(WAIT_MAX);
     ceiling.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
@@ -48,8 +48,8 @@ mod tests {
     fn waits_double_up_to_a_bound_and_are_never_less_than_half_of_it() {
         assert_eq!(wait(0, 0.0), WAIT);
         assert_eq!(wait(1, 0.0), WAIT * 2);
-        assert_eq!(wait(u32::MAX, 0.0), WAIT_MAX);
-        assert_eq!(wait(u32::MAX, 1.0), WAIT_MAX / 2);
+        assert_eq!(wait(usize::MAX, 0.0), WAIT_MAX);
+        assert_eq!(wait(usize::MAX, 1.0), WAIT_MAX / 2);
     }
 
     #[test]

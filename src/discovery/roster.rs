@@ -9,6 +9,7 @@ use crate::pool::found::Found;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// It is there and not to be used.
+    #[cfg_attr(not(any(feature = "k8s", test)), expect(dead_code, reason = "etcd knows no such keys"))]
     Unready,
     /// It ends; what it has it may finish.
     Leaving,
@@ -89,6 +90,7 @@ impl Roster {
     }
 
     /// A backend is known to have ended: it is not kept, even if nobody is left.
+    #[cfg(any(feature = "k8s", test))]
     pub fn forget(&mut self, name: &str) {
         self.good.remove(name);
     }
