@@ -24,6 +24,7 @@ impl Retry {
     }
 
     /// How often it failed since it last went well.
+    #[cfg(feature = "k8s")]
     pub fn failures(&self) -> usize {
         self.failed
     }
