@@ -38,13 +38,15 @@ pub struct State {
 /// Whether the gateway wants new connections.
 ///
 /// ```text
-/// Starting -> Ready -> Draining
+/// Starting [-> Waiting] -> Ready -> Draining
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Readiness {
     /// Not yet.
     #[default]
     Starting,
+    /// Not until something has come that it needs: what that is.
+    Waiting(String),
     /// Yes.
     Ready,
     /// No more, and why (`SIGTERM`, `the drain was asked for`).
@@ -115,6 +117,7 @@ async fn ready(Extract(state): Extract<State>) -> Response {
     match readiness {
         Readiness::Ready => text(StatusCode::OK, "ready\n"),
         Readiness::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Readiness::Waiting(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {reason}\n")),
         Readiness::Draining(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("draining: {reason}\n")),
     }
 }

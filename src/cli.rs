@@ -7,15 +7,18 @@ pub mod collector;
 pub mod demo;
 pub mod explain;
 pub mod healthcheck;
-pub mod run;
+pub mod reread;
+mod run;
 
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::config::{self, Log, LogFormat, Overrides, Plan, Problem};
 use crate::route::Routes;
@@ -82,15 +85,31 @@ fn all(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// What is logged, to be changed while it runs.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Logs to stderr as the plan says; text on a terminal, JSON elsewhere.
 fn start_logging(log: &Log) {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let is_text = match log.format {
         LogFormat::Text => true,
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if is_text { lines.boxed() } else { lines.json().boxed() };
+    let (filter, handle) = reload::Layer::new(filter);
     // Somebody may log already, in tests for one; then that stays.
-    let _ = if is_text { builder.try_init() } else { builder.json().try_init() };
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Changes what is logged from now on: a level, or levels by module.
+///
+/// # Errors
+/// When that is no level, or nothing is logged by this process.
+fn set_log_level(level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("\"{level}\" is no log level: {error}"))?;
+    FILTER.get().ok_or("nothing is logged here")?.reload(filter).map_err(|error| error.to_string())
 }

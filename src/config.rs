@@ -29,12 +29,15 @@ mod routes;
 mod secrets;
 mod section;
 mod sound;
+mod sources;
 mod tries;
 pub mod unit;
+mod written;
 
 pub use overrides::Overrides;
 pub use plan::{Log, LogFormat, Plan};
 pub use problem::{Place, Problem, Severity};
+pub use written::{Change, Written};
 
 use problem::Findings;
 
@@ -65,7 +68,8 @@ pub fn load_with(
     if let Some(tree) = tree {
         let mut draft = draft::read(&tree, &mut findings);
         overrides.apply(&mut draft, &mut findings);
-        let (plan, paths) = draft.into_plan(&mut findings);
+        let (mut plan, paths) = draft.into_plan(&mut findings);
+        plan.written = Written::of(&tree);
         sound::check(&plan, &paths, &mut findings);
         return findings.verdict().map(|warnings| (plan, warnings));
     }

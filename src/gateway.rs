@@ -1,34 +1,41 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod followers;
+mod ports;
 mod report;
 mod thread;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::snapshot::Snapshot;
 use crate::admin::{self, Readiness};
 use crate::config::Plan;
-use crate::listener::accept;
+use crate::discovery::Source;
 use crate::listener::register::Register;
+use crate::listener::terms::Decided;
 use crate::listener::worker::Shared;
+use crate::listener::{self, LISTENERS};
 use crate::message::budget::Budget;
 use crate::message::receipt::Totals;
 use crate::metrics;
-use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
+use crate::pool::{Backends, Settings};
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 
+use followers::Followers;
+use ports::Ports;
 use report::Reporter;
-use thread::{Parts, Thread};
+use thread::{Orders, Parts, Thread};
 
 /// A running gateway.
 pub struct Gateway {
@@ -37,9 +44,21 @@ pub struct Gateway {
     services: Services,
     leaving: watch::Sender<bool>,
     readiness: watch::Sender<Readiness>,
-    addresses: Addresses,
-    drain_deadline: Duration,
+    linger: Arc<AtomicU64>,
+    addresses: ArcSwap<Addresses>,
+    /// What it runs by; held by whoever changes it.
+    running: Mutex<Running>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// What a gateway runs by.
+struct Running {
+    plan: Plan,
+    orders: Orders,
+    ports: Ports,
+    followers: Followers,
+    /// For the connections of all listeners.
+    places: Arc<Semaphore>,
 }
 
 /// Where a gateway listens; ports asked for as 0 are filled in.
@@ -81,6 +100,9 @@ const LEAVE_GRACE: Duration = Duration::from_millis(500);
 /// How often a drain looks whether it is done.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
+/// How often a gateway that has no backend yet looks for some.
+const BACKENDS_TICK: Duration = Duration::from_millis(50);
+
 impl Gateway {
     /// Binds every port and starts working. Must be called within a tokio runtime, which runs acceptors and admin;
     /// the data path has threads of its own.
@@ -89,36 +111,26 @@ impl Gateway {
     /// When a port cannot be had; nothing is left running then.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let prometheus = metrics::install();
-        let bound = Bound::bind(&plan).await?;
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
         let (readiness, ready) = watch::channel(Readiness::Starting);
         let shared = Shared {
-            listeners: bound.settings.clone(),
-            limits: plan.limits.clone(),
-            reply: plan.reply,
-            routes: Arc::clone(&plan.routes),
-            identity: Arc::new(plan.identity.clone()),
             budget: Budget::new(plan.memory_bytes),
-            register: Register::new(plan.listeners.len()),
+            register: Register::new(LISTENERS.len()),
             services: services.clone(),
             leaving: is_leaving.clone(),
         };
-        let pools = plan.pools.iter().cloned().map(Backends::new).collect();
-        let parts = Parts { shared, pools, workers: plan.workers.max(1) };
+        let orders = Orders {
+            decided: Arc::new(decided(&plan, plan.listeners.clone())),
+            pools: plan.pools.iter().cloned().map(Backends::new).collect(),
+        };
+        let linger = Arc::new(AtomicU64::new(linger_of(&plan)));
+        let parts = Parts { shared, orders, workers: plan.workers.max(1), linger: Arc::clone(&linger) };
         let threads: Vec<Arc<Thread>> = (0..parts.workers)
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        let everywhere = Arc::new(Semaphore::new(plan.limits.connections_max));
-        let mut tasks = Vec::new();
-        for (port, (listener, settings)) in bound.listeners.into_iter().zip(bound.settings).enumerate() {
-            let workers = threads.clone();
-            let hand_over = move |arrival| thread::least_busy(&workers).serve(arrival);
-            let (everywhere, leaving) = (Arc::clone(&everywhere), is_leaving.clone());
-            tasks.push(tokio::spawn(accept::run(listener, port, settings, everywhere, leaving, hand_over)));
-        }
         let reporter = Reporter::new(&parts, threads.clone());
-        tasks.push(tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())));
+        let tasks = vec![tokio::spawn(Arc::clone(&reporter).run(prometheus.clone()))];
         let taker = Arc::clone(&reporter);
         let state = admin::State {
             snapshot: Arc::new(move || {
@@ -128,21 +140,107 @@ impl Gateway {
             ready,
             prometheus,
         };
-        if let Some(listener) = bound.prometheus {
-            tasks.push(tokio::spawn(admin::serve_prometheus(listener, state.clone(), std::future::pending())));
-        }
-        if let Some(listener) = bound.admin {
-            tasks.push(tokio::spawn(admin::serve_admin(listener, state, std::future::pending())));
+        let ports = Ports::new(threads.clone(), is_leaving, state);
+        let addresses = ArcSwap::default();
+        let places = Arc::new(Semaphore::new(plan.limits.connections_max));
+        let followers = Followers::default();
+        let running = Mutex::new(Running { plan: plan.clone(), orders: parts.orders, ports, followers, places });
+        let mut gateway =
+            Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, tasks };
+        if let Err(error) = gateway.reload(plan).await {
+            gateway.drain().await;
+            return Err(error);
         }
         metrics::config_last_reload_successful().set(1.0);
-        readiness.send_replace(Readiness::Ready);
-        let (addresses, drain_deadline) = (bound.addresses, plan.drain_deadline);
-        Ok(Gateway { reporter, threads, services, leaving, readiness, addresses, drain_deadline, tasks })
+        if has_backends(&gateway.reporter) {
+            gateway.readiness.send_replace(Readiness::Ready);
+        } else {
+            gateway.wait_for_backends();
+        }
+        Ok(gateway)
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+    /// Is ready once the first pool has backends. Other pools do not count: a missing archive must not keep agents out.
+    fn wait_for_backends(&mut self) {
+        self.services.set_serving(false);
+        let pool = self.reporter.orders().pools.first().map(|pool| pool.settings().name.clone()).unwrap_or_default();
+        self.readiness.send_replace(Readiness::Waiting(format!("no backend of the pool {pool} is known yet")));
+        let (reporter, services, readiness) =
+            (Arc::clone(&self.reporter), self.services.clone(), self.readiness.clone());
+        self.tasks.push(tokio::spawn(async move {
+            // A look rather than a notice, since a reload may make another pool the first.
+            while !has_backends(&reporter) {
+                tokio::time::sleep(BACKENDS_TICK).await;
+            }
+            readiness.send_if_modified(|state| {
+                let is_waiting = matches!(state, Readiness::Waiting(_));
+                if is_waiting {
+                    // In here, so that a drain that begins now has the last word.
+                    services.set_serving(true);
+                    *state = Readiness::Ready;
+                }
+                is_waiting
+            });
+        }));
+    }
+
+    /// Runs by another plan from now on and touches only what is different: no call ends unless its method's contract
+    /// is another, no connection ends, and a pool of the same name keeps its channels. The number of workers and the
+    /// budget stay as they were. One reload at a time; others wait.
+    ///
+    /// # Errors
+    /// When a port cannot be had; everything stays as it was then.
+    pub async fn reload(&self, plan: Plan) -> Result<(), StartError> {
+        let mut running = self.running.lock().await;
+        let prepared = running.ports.prepare(&plan)?;
+        running.followers.keep(&plan.pools, &plan.sources);
+        let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
+        let source_before = |name: &str| {
+            let before = &running.plan;
+            before.pools.iter().zip(&before.sources).find(|(pool, _)| pool.name == name).map(|(_, source)| source)
+        };
+        let backends = |(settings, source): (&Settings, &Source)| match known(&settings.name) {
+            Some(pool) => {
+                let named_before = pool.settings().backends.clone();
+                if *pool.settings() != *settings {
+                    pool.reconfigure(settings.clone());
+                }
+                // Those of a source are for its follower to say.
+                let were_named = source_before(&settings.name) == Some(&Source::Static);
+                if *source == Source::Static && !(were_named && named_before == settings.backends) {
+                    pool.found(settings.backends.clone());
+                }
+                Arc::clone(pool)
+            }
+            None => Backends::new(settings.clone()),
+        };
+        let pools = plan.pools.iter().zip(&plan.sources).map(backends).collect();
+        let orders = Orders { decided: Arc::new(decided(&plan, prepared.listeners())), pools };
+        self.linger.store(linger_of(&plan), Relaxed);
+        self.reporter.adopt(orders.clone());
+        for thread in &self.threads {
+            thread.adopt(orders.clone()).await;
+        }
+        if plan.limits.connections_max != running.plan.limits.connections_max {
+            // Connections that are open count for the old places only.
+            running.places = Arc::new(Semaphore::new(plan.limits.connections_max));
+        }
+        let places = Arc::clone(&running.places);
+        running.ports.open(prepared, &places)?;
+        running.followers.follow(orders.pools.iter().zip(&plan.sources));
+        self.addresses.store(Arc::new(running.ports.addresses()));
+        (running.plan, running.orders) = (plan, orders);
+        Ok(())
+    }
+
+    /// Where it listens; ports asked for as 0 are filled in.
+    pub fn addresses(&self) -> Arc<Addresses> {
+        self.addresses.load_full()
+    }
+
+    /// Its pools, in the order of the plan.
+    pub fn pools(&self) -> Vec<Arc<Backends>> {
+        self.reporter.orders().pools.clone()
     }
 
     /// What is going on.
@@ -154,7 +252,7 @@ impl Gateway {
     /// and gives up what is unanswered when the drain deadline has passed.
     pub async fn drain(self) -> Summary {
         let since = Instant::now();
-        let until = since + self.drain_deadline;
+        let until = since + self.running.lock().await.plan.drain_deadline;
         self.readiness.send_replace(Readiness::Draining("the gateway is shutting down".to_owned()));
         self.services.set_serving(false);
         self.leaving.send_replace(true);
@@ -171,6 +269,11 @@ impl Gateway {
             tokio::time::sleep(DRAIN_TICK).await;
         }
         self.tasks.iter().for_each(JoinHandle::abort);
+        {
+            let mut running = self.running.lock().await;
+            running.ports.close();
+            running.followers.stop();
+        }
         let mut totals = Totals::default();
         for thread in &self.threads {
             totals = totals + thread.stop().await;
@@ -189,40 +292,23 @@ impl Addresses {
     }
 }
 
-/// The ports of a plan, bound.
-struct Bound {
-    listeners: Vec<TcpListener>,
-    /// With the addresses the kernel gave.
-    settings: Vec<crate::listener::Settings>,
-    prometheus: Option<TcpListener>,
-    admin: Option<TcpListener>,
-    addresses: Addresses,
+/// Whether the first pool, where everything goes that no route is for, has any.
+fn has_backends(reporter: &Reporter) -> bool {
+    reporter.orders().pools.first().is_some_and(|pool| !pool.all().is_empty())
 }
 
-impl Bound {
-    async fn bind(plan: &Plan) -> io::Result<Self> {
-        let (mut listeners, mut settings, mut addresses) = (Vec::new(), Vec::new(), Addresses::default());
-        for asked in &plan.listeners {
-            let listener = accept::bind(asked)?;
-            let address = listener.local_addr()?;
-            addresses.listeners.push((asked.name, address));
-            settings.push(crate::listener::Settings { address, ..asked.clone() });
-            listeners.push(listener);
-        }
-        let prometheus = bind_one("prometheus", plan.prometheus).await?;
-        let admin = bind_one("admin", plan.admin).await?;
-        addresses.prometheus = prometheus.as_ref().and_then(|listener| listener.local_addr().ok());
-        addresses.admin = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        Ok(Self { listeners, settings, prometheus, admin, addresses })
+fn decided(plan: &Plan, listeners: Vec<listener::Settings>) -> Decided {
+    Decided {
+        listeners,
+        limits: plan.limits.clone(),
+        reply: plan.reply,
+        identity: plan.identity.clone(),
+        routes: Arc::clone(&plan.routes),
     }
 }
 
-async fn bind_one(name: &str, address: Option<SocketAddr>) -> io::Result<Option<TcpListener>> {
-    let Some(address) = address else { return Ok(None) };
-    let explain = |error: io::Error| {
-        let message =
-            format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
-        io::Error::new(error.kind(), message)
-    };
-    TcpListener::bind(address).await.map(Some).map_err(explain)
+/// In nanoseconds.
+fn linger_of(plan: &Plan) -> u64 {
+    let linger = plan.pools.iter().map(|pool| pool.linger).min().unwrap_or_default();
+    u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX)
 }

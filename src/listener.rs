@@ -13,6 +13,7 @@ pub mod relay;
 pub mod reply;
 mod settings;
 pub mod sort;
+pub mod terms;
 pub mod worker;
 
-pub use settings::{Limits, Reply, Settings};
+pub use settings::{LISTENERS, Limits, Reply, Settings};

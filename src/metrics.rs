@@ -142,6 +142,11 @@ pub fn config_last_reload_successful() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(&[])
 }
 
+/// When the config that runs was read, in seconds since 1970.
+pub fn config_last_reload_success_timestamp() -> Gauge {
+    table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.gauge(&[])
+}
+
 fn start() -> PrometheusHandle {
     let mut builder = PrometheusBuilder::new();
     for metric in table::ALL {
@@ -325,6 +330,7 @@ mod tests {
         let _ = Discovery::of("oap");
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
+        let _ = config_last_reload_success_timestamp();
     }
 
     #[test]

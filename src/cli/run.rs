@@ -3,19 +3,24 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Overrides, Plan};
 use crate::gateway::{Gateway, Summary};
 
+use super::reread::Reloader;
+
 /// Runs the gateway: agents' streams in, each message out to the backend that should have it.
 ///
-/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it.
+/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it; SIGHUP reads the config again.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Config file (YAML); see `switchyard check`.
     #[arg(short = 'c', long = "config", value_name = "FILE", env = "SWITCHYARD_CONFIG")]
     config: Option<PathBuf>,
+    /// Reload the config when the file changes; SIGHUP does it any time.
+    #[arg(long, requires = "config")]
+    watch: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -37,14 +42,15 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    runtime.block_on(serve(plan))
+    runtime.block_on(serve(args, plan))
 }
 
-async fn serve(plan: Plan) -> ExitCode {
+async fn serve(args: Args, plan: Plan) -> ExitCode {
     let mut asked = plan.clone();
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut term, mut interrupt) = match signals {
-        Ok(signals) => signals,
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let signals: Result<Vec<Signal>, _> = kinds.into_iter().map(signal).collect();
+    let [mut term, mut interrupt, mut hang_up] = match signals.map(<[Signal; 3]>::try_from) {
+        Ok(signals) => signals.unwrap_or_else(|_| unreachable!("as many as kinds")),
         Err(error) => {
             eprintln!("switchyard: cannot listen for signals: {error}");
             return ExitCode::from(2);
@@ -60,9 +66,17 @@ async fn serve(plan: Plan) -> ExitCode {
     // With the ports the kernel gave, where 0 was asked for.
     gateway.addresses().fill_in(&mut asked);
     asked.describe().iter().for_each(|line| eprintln!("{line}"));
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+    let watched = args.config.clone().filter(|_| args.watch);
+    let mut reloader = Reloader::new(|| self::plan(&args), asked, watched);
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {}
+            () = reloader.changed() => {}
+        }
+        let told = reloader.reload(&gateway).await.unwrap_or_else(|problems| problems);
+        eprint!("{told}");
     }
     eprintln!("draining; a second signal ends at once");
     let summary = tokio::select! {

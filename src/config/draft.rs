@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::compile::Compiler;
 use super::file::Node;
 use super::plan::{Log, LogFormat, Plan};
-use super::pools::{PoolDraft, PoolPaths, PoolsDraft};
+use super::pools::{PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
+use super::written::Written;
 use super::{address, identity, keys, methods, protos, routes};
-use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
@@ -81,7 +81,9 @@ impl Draft<'_> {
             listen.address.map(|address| listener::Settings { name: listen.name, address, only, connections_max })
         };
         let listeners: Vec<listener::Settings> = served.into_iter().filter_map(settings).collect();
-        let (paths, pools): (_, Vec<_>) = self.pools.in_order(findings).into_iter().map(PoolDraft::apart).unzip();
+        let drafts = self.pools.in_order(findings);
+        let (paths, of_pools): (Vec<_>, Vec<_>) = drafts.into_iter().map(|draft| draft.apart(findings)).unzip();
+        let (pools, sources): (Vec<_>, Vec<_>) = of_pools.into_iter().unzip();
         let methods = [catalogue::methods(), self.methods].concat();
         let compiler = Compiler { methods: &methods, pools: &pools, listeners: &listeners, schema: &self.schema };
         let rules = compiler.compile(&self.routes, findings);
@@ -90,8 +92,8 @@ impl Draft<'_> {
             listeners,
             limits: self.limits,
             reply: self.reply,
-            sources: vec![Source::Static; pools.len()],
             pools,
+            sources,
             routes: Arc::new(Routes::new(methods, rules_of)),
             schema: self.schema,
             identity: self.identity,
@@ -104,6 +106,7 @@ impl Draft<'_> {
                 workers => workers,
             },
             log: self.log,
+            written: Written::default(),
         };
         (plan, paths)
     }

@@ -1,6 +1,7 @@
 //! Every setting once: its path, what it takes and its bounds.
 
 use super::unit::{Bounds, Unit};
+use crate::pool::found::WEIGHT_MAX;
 
 /// One setting of the file.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +19,12 @@ pub enum Kind {
     Group,
     /// `ip:port`, a port, or `off`.
     Address,
-    /// Backends: a list, or a string with commas.
+    /// Backends: a list, a string with commas, or the URL of a source.
     Backends,
+    /// Where one backend listens.
+    Endpoint,
+    /// The address of a server, without a name.
+    Server,
     /// A list of gRPC methods, paths or settings.
     Methods,
     /// One gRPC method, `/pkg.Service/Method`.
@@ -114,6 +119,13 @@ pub const KEYS: &[Key] = &[
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
+    Key { path: "pool.endpoints.endpoint", kind: Kind::Endpoint },
+    Key { path: "pool.endpoints.name", kind: Kind::Label },
+    amount("pool.endpoints.weight", Unit::Count, 1, WEIGHT_MAX as u64, None),
+    // A tier for each of a hundred clusters is beyond what anybody fails over through.
+    amount("pool.endpoints.priority", Unit::Count, 1, 100, Some("0")),
+    Key { path: "pool.endpoints.zone", kind: Kind::Label },
+    Key { path: "pool.resolver", kind: Kind::Server },
     Key { path: "pool.balance", kind: Kind::Words(BALANCE) },
     // More than 100 ms of gathering would eat into the trip's own age.
     amount("pool.linger", Unit::Time, MS / 10, 100 * MS, Some("0")),
@@ -241,7 +253,9 @@ pub(super) fn advice(group: &str) -> Option<&'static str> {
 
 /// The path of the only setting whose last name is this, wherever it stands.
 pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
-    let mut found = KEYS.iter().map(|key| key.path).filter(|path| path.rsplit('.').next() == Some(name));
+    // What is said of one backend has plain words that mean something else elsewhere.
+    let paths = KEYS.iter().map(|key| key.path).filter(|path| !path.starts_with("pool.endpoints."));
+    let mut found = paths.filter(|path| path.rsplit('.').next() == Some(name));
     let path = found.next()?;
     found.next().is_none().then_some(path)
 }
@@ -252,7 +266,9 @@ impl Kind {
         match self {
             Kind::Group => "settings".to_owned(),
             Kind::Address => "ip:port, a port, or off".to_owned(),
-            Kind::Backends => "host:port, one or more".to_owned(),
+            Kind::Backends => "host:port, one or more, or a source".to_owned(),
+            Kind::Endpoint => "host:port".to_owned(),
+            Kind::Server => "ip or ip:port".to_owned(),
             Kind::Methods => "a list of methods".to_owned(),
             Kind::Method => "/pkg.Service/Method".to_owned(),
             Kind::Pools => "names, each with backends or settings".to_owned(),

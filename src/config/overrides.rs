@@ -3,12 +3,12 @@
 use super::draft::{self, Draft};
 use super::problem::Findings;
 use super::section::word;
-use super::{address, keys, pools};
+use super::{address, keys, sources};
 
 /// The settings that have flags. They are text: what is wrong in them is told together with everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Overrides {
-    /// Where to send: backends with commas between them
+    /// Where to send: backends with commas between them, or a source such as dns:///name:port
     #[arg(long, value_name = "HOST:PORT,...")]
     pub to: Option<String>,
     /// Port for every flow: ip:port, a port alone, or off
@@ -46,7 +46,7 @@ impl Overrides {
         }
         if let Some(text) = &self.to {
             findings.remember("to", "--to", None);
-            draft.pools.default.settings.backends = pools::backends_of_flag(text, findings);
+            draft.pools.default.set_backing(sources::of_flag(text, findings));
         }
         if let Some(text) = &self.reply {
             match word(text.trim(), keys::REPLY) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::unit::show_size;
+use super::written::Written;
 use crate::discovery::Source;
 use crate::listener::identity::Identity;
 use crate::pool::Policy;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub workers: usize,
     /// What is logged and how.
     pub log: Log,
+    /// What the operator wrote to get it.
+    pub written: Written,
 }
 
 /// What is logged and how.
@@ -92,7 +95,8 @@ impl Plan {
             .collect();
         lines.extend(self.prometheus.map(|address| port("prometheus", address, "/metrics /ready /live")));
         lines.extend(self.admin.map(|address| port("admin", address, "/snapshot /ready /live")));
-        lines.extend(self.pools.iter().enumerate().map(|(at, pool)| describe_pool(at, pool)));
+        let pools = self.pools.iter().zip(&self.sources).enumerate();
+        lines.extend(pools.map(|(at, (pool, source))| describe_pool(at, pool, source)));
         lines.push(format!(
             "{:<12} {} for messages of up to {}, {}",
             "memory",
@@ -109,11 +113,16 @@ impl Plan {
 
     /// One line for `check`: `3 listeners, 1 pool (3 backends), 256MiB of memory`.
     pub fn summary(&self) -> String {
-        let pools = match self.pools.as_slice() {
-            [pool] => format!("1 pool ({})", count(pool.backends.len(), "backend")),
-            pools => {
-                let each = |pool: &pool::Settings| format!("{} {}", pool.name, count(pool.backends.len(), "backend"));
-                let shown: Vec<String> = pools.iter().take(POOLS_SHOWN).map(each).collect();
+        let backends = |pool: &pool::Settings, source: &Source| match source {
+            Source::Static => count(pool.backends.len(), "backend"),
+            source => format!("backends from {source}"),
+        };
+        let pools = match (self.pools.as_slice(), self.sources.as_slice()) {
+            ([pool], [source]) => format!("1 pool ({})", backends(pool, source)),
+            (pools, sources) => {
+                let all = pools.iter().zip(sources).take(POOLS_SHOWN);
+                let shown: Vec<String> =
+                    all.map(|(pool, source)| format!("{} {}", pool.name, backends(pool, source))).collect();
                 format!("{} ({}{})", count(pools.len(), "pool"), shown.join(", "), and_more(pools.len(), POOLS_SHOWN))
             }
         };
@@ -122,7 +131,7 @@ impl Plan {
 }
 
 /// `pool         2 backends by hash: a:1, b:1`; the second of several is `pool tail`.
-fn describe_pool(at: usize, pool: &pool::Settings) -> String {
+fn describe_pool(at: usize, pool: &pool::Settings, source: &Source) -> String {
     let balance = match pool.balance {
         Policy::LeastLoad => "least_load",
         Policy::RoundRobin => "round_robin",
@@ -131,6 +140,9 @@ fn describe_pool(at: usize, pool: &pool::Settings) -> String {
     let shown: Vec<String> = pool.backends.iter().take(BACKENDS_SHOWN).map(|backend| backend.name.clone()).collect();
     let more = and_more(pool.backends.len(), BACKENDS_SHOWN);
     let name = if at == 0 && pool.name == "default" { "pool".to_owned() } else { format!("pool {}", pool.name) };
+    if *source != Source::Static {
+        return format!("{name:<12} backends by {balance}, from {source}");
+    }
     let backends = count(pool.backends.len(), "backend");
     format!("{name:<12} {backends} by {balance}: {}{more}", shown.join(", "))
 }

@@ -1,17 +1,23 @@
 //! Pools: who they are, where their backends listen, how messages reach them.
 
+use std::net::SocketAddr;
+
 use http::HeaderValue;
 
 use super::file::{Node, Shape};
-use super::problem::{Findings, Mistake, Place};
-use super::section::{Section, empty, scalar};
-use super::{address, keys};
-use crate::pool::found::Found;
+use super::keys;
+use super::problem::{Findings, Mistake};
+use super::section::Section;
+use super::sources::{self, Backing};
+use crate::discovery::Source;
 use crate::pool::{Policy, Settings, TripSettings};
 
 /// A pool, and where the operator wrote about it.
 pub(super) struct PoolDraft {
     pub settings: Settings,
+    source: Source,
+    /// The DNS server that is asked, where `resolver` names one.
+    resolver: Option<SocketAddr>,
     paths: PoolPaths,
 }
 
@@ -40,8 +46,31 @@ const NAME_CHARS_MAX: usize = 63;
 // === impl PoolDraft ===
 
 impl PoolDraft {
-    pub fn apart(self) -> (PoolPaths, Settings) {
-        (self.paths, self.settings)
+    /// Its backends are these.
+    pub fn set_backing(&mut self, backing: Backing) {
+        (self.settings.backends, self.source) = (backing.backends, backing.source);
+    }
+
+    pub fn apart(mut self, findings: &mut Findings<'_>) -> (PoolPaths, (Settings, Source)) {
+        let path = format!("{}.resolver", self.paths.settings);
+        match (&mut self.source, self.resolver) {
+            (_, None) => {}
+            (Source::Dns(name), Some(resolver)) if name.resolver.is_none() => name.resolver = Some(resolver),
+            (Source::Dns(name), Some(resolver)) if name.resolver != Some(resolver) => {
+                let what = format!("`{}` names another DNS server", name);
+                findings.error_in(&path, Mistake::new(what, "keep one of the two"));
+            }
+            (Source::Dns(_), Some(_)) => {}
+            (_, Some(_)) => {
+                let mend = "write the pool's backends as dns:///name:port, or remove it";
+                findings.warn_of(&path, Mistake::new("no DNS server is asked for this pool's backends", mend));
+            }
+        }
+        (self.paths, (self.settings, self.source))
+    }
+
+    fn has_backends(&self) -> bool {
+        !self.settings.backends.is_empty() || self.source != Source::Static
     }
 }
 
@@ -50,9 +79,11 @@ impl PoolDraft {
 impl PoolsDraft {
     pub fn read(root: &Section<'_>, findings: &mut Findings<'_>) -> Self {
         let section = root.section("pool", findings);
-        let endpoints = default_endpoints(root, findings);
+        let backing = default_backing(root, findings);
         let default = PoolDraft {
-            settings: Settings { backends: endpoints, ..settings(&section, DEFAULT, findings) },
+            settings: Settings { backends: backing.backends, ..settings(&section, DEFAULT, findings) },
+            source: backing.source,
+            resolver: section.read("resolver", findings, sources::resolver),
             paths: PoolPaths { settings: "pool".to_owned(), backends: "to".to_owned() },
         };
         let mut pools = Self { default, named: Vec::new() };
@@ -73,7 +104,7 @@ impl PoolsDraft {
     /// The pools in the order of the plan.
     pub fn in_order(self, findings: &mut Findings<'_>) -> Vec<PoolDraft> {
         let Self { default, mut named } = self;
-        let has_backends = !default.settings.backends.is_empty() || !findings.fine(&["to", "pool.endpoints", "--to"]);
+        let has_backends = default.has_backends() || !findings.fine(&["to", "pool.endpoints", "--to"]);
         if named.is_empty() || has_backends {
             if let Some(twice) = named.iter().find(|pool| pool.settings.name == DEFAULT) {
                 let by = findings.origin("to").0;
@@ -105,22 +136,24 @@ fn check_name(name: &str) -> Result<(), Mistake> {
 /// A pool under `pools:`: settings, or its backends alone.
 fn named(name: &str, node: &Node, path: String, findings: &mut Findings<'_>) -> PoolDraft {
     let Shape::Map(members) = &node.value else {
-        let endpoints = backends(node, &path, &path, findings);
+        let Backing { backends, source } = sources::read(node, &path, &path, findings);
         let paths = PoolPaths { settings: path.clone(), backends: path };
-        return PoolDraft { settings: Settings { backends: endpoints, ..Settings::new(name, Vec::new()) }, paths };
+        let settings = Settings { backends, ..Settings::new(name, Vec::new()) };
+        return PoolDraft { settings, source, resolver: None, paths };
     };
     let section = Section::of(node, "pool", path.clone(), findings);
     let backends_path = format!("{path}.endpoints");
-    let endpoints = match members.iter().find(|(key, _)| key.value == "endpoints") {
-        Some((_, node)) => backends(node, &backends_path, &backends_path, findings),
+    let Backing { backends, source } = match members.iter().find(|(key, _)| key.value == "endpoints") {
+        Some((_, node)) => sources::read(node, &backends_path, &backends_path, findings),
         // That there is none is said where all pools are looked at.
         None => {
             findings.remember(&backends_path, &path, findings.origin(&path).1);
-            Vec::new()
+            Backing::default()
         }
     };
-    let settings = Settings { backends: endpoints, ..settings(&section, name, findings) };
-    PoolDraft { settings, paths: PoolPaths { settings: path, backends: backends_path } }
+    let settings = Settings { backends, ..settings(&section, name, findings) };
+    let resolver = section.read("resolver", findings, sources::resolver);
+    PoolDraft { settings, source, resolver, paths: PoolPaths { settings: path, backends: backends_path } }
 }
 
 fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> Settings {
@@ -157,7 +190,7 @@ pub(super) fn token(text: &str) -> Result<HeaderValue, Mistake> {
     Ok(token)
 }
 
-fn default_endpoints(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<Found> {
+fn default_backing(root: &Section<'_>, findings: &mut Findings<'_>) -> Backing {
     let short = root.node("to");
     let long = match root.node("pool").map(|pool| &pool.value) {
         Some(Shape::Map(members)) => members.iter().find(|(key, _)| key.value == "endpoints"),
@@ -167,61 +200,10 @@ fn default_endpoints(root: &Section<'_>, findings: &mut Findings<'_>) -> Vec<Fou
         (Some(_), Some((key, _))) => {
             let mistake = Mistake::new("`to` names the backends already", "keep one of the two");
             findings.error(findings.place(key.referenced), "pool.endpoints", mistake);
-            Vec::new()
+            Backing::default()
         }
-        (Some(node), None) => backends(node, "to", "to", findings),
-        (None, Some((_, node))) => backends(node, "pool.endpoints", "to", findings),
-        (None, None) => Vec::new(),
-    }
-}
-
-/// Reads a list of backends, or a string of several with commas between them; `path` is where they are looked for later.
-fn backends(node: &Node, key: &str, path: &str, findings: &mut Findings<'_>) -> Vec<Found> {
-    findings.remember(path, key, findings.place(node.referenced));
-    let items = match &node.value {
-        Shape::List(items) => items.as_slice(),
-        Shape::Scalar(text) if !text.trim().is_empty() => std::slice::from_ref(node),
-        Shape::Map(_) => {
-            let mend =
-                "write `to: [collector-a:11800]`; settings of the pool go under `pool:`, more pools under `pools:`";
-            findings.error(findings.place(node.referenced), key, Mistake::new("takes backends, not settings", mend));
-            return Vec::new();
-        }
-        Shape::Scalar(_) | Shape::Nothing => {
-            let mistake = empty(node.defined, findings);
-            findings.error(findings.place(node.referenced), key, mistake);
-            return Vec::new();
-        }
-    };
-    let mut endpoints = Vec::new();
-    for item in items {
-        let Some(written) = scalar(item, key.to_owned(), findings) else { continue };
-        let mut start = 0;
-        for part in written.text.split(',') {
-            let from = start + part.len() - part.trim_start().len();
-            let place = findings.place_of(written.text, from..from + part.trim().len(), item.referenced);
-            add_backend(part.trim(), key, place, &mut endpoints, findings);
-            start += part.len() + 1;
-        }
-    }
-    endpoints
-}
-
-/// Reads the backends of `--to`.
-pub(super) fn backends_of_flag(text: &str, findings: &mut Findings<'_>) -> Vec<Found> {
-    let mut endpoints = Vec::new();
-    for part in text.split(',') {
-        add_backend(part, "--to", None, &mut endpoints, findings);
-    }
-    endpoints
-}
-
-fn add_backend(text: &str, key: &str, at: Option<Place>, endpoints: &mut Vec<Found>, findings: &mut Findings<'_>) {
-    match address::endpoint(text) {
-        Ok(endpoint) if endpoints.iter().any(|found| found.endpoint == endpoint) => {
-            findings.error(at, key, Mistake::new(format!("{endpoint} is named twice"), "name each backend once"));
-        }
-        Ok(endpoint) => endpoints.push(Found::at(endpoint)),
-        Err(mistake) => findings.error(at, key, mistake),
+        (Some(node), None) => sources::read(node, "to", "to", findings),
+        (None, Some((_, node))) => sources::read(node, "pool.endpoints", "to", findings),
+        (None, None) => Backing::default(),
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Hidden {
     values: Vec<String>,
 }
 
-fn is_secret(name: &str) -> bool {
+pub(super) fn is_secret(name: &str) -> bool {
     nearest(name, NAMES).is_some()
 }
 

@@ -1,12 +1,13 @@
 //! Whether settings that are right for themselves go together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::address;
 use super::plan::Plan;
 use super::pools::PoolPaths;
 use super::problem::{Findings, Mistake};
 use super::unit::{show_size, show_time};
+use crate::discovery::{Source, file};
 use crate::pool::{self, Policy};
 
 /// Messages of the largest size the budget must hold at once: one arriving, one cut apart, one waiting, one in flight.
@@ -15,8 +16,8 @@ const MESSAGES_IN_MEMORY_MIN: usize = 4;
 /// Looks at everything together; `paths` says where the operator wrote about each pool.
 pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
-    for (pool, paths) in plan.pools.iter().zip(paths) {
-        let at = At { plan, pool, paths };
+    for ((pool, source), paths) in plan.pools.iter().zip(&plan.sources).zip(paths) {
+        let at = At { plan, pool, source, paths };
         at.backends(findings);
         at.memory(findings);
         at.times(findings);
@@ -28,6 +29,7 @@ pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_
 struct At<'a> {
     plan: &'a Plan,
     pool: &'a pool::Settings,
+    source: &'a Source,
     paths: &'a PoolPaths,
 }
 
@@ -73,6 +75,11 @@ impl At<'_> {
     }
 
     fn backends(&self, findings: &mut Findings<'_>) {
+        match self.source {
+            Source::Static => {}
+            Source::File(listed) => return self.listed(listed, findings),
+            _ => return,
+        }
         let backends = &self.pool.backends;
         if backends.is_empty() {
             self.no_backend(findings);
@@ -93,6 +100,34 @@ impl At<'_> {
             let mistake = Mistake::new("hash has nothing to choose from: there is one backend", mend);
             findings.warn_of(&self.path("balance"), mistake);
         }
+        self.lone_name(findings);
+    }
+
+    /// Looks into the file that lists the backends: it may come later and be mended while the gateway runs.
+    fn listed(&self, listed: &file::Settings, findings: &mut Findings<'_>) {
+        let path = listed.path.display();
+        let (what, mend) = match std::fs::read_to_string(&listed.path) {
+            Ok(text) => match file::read(&text, &listed.path) {
+                Ok(_) => return,
+                Err(trouble) => (trouble.to_string(), "mend the file; it is read again every second"),
+            },
+            Err(error) => (format!("{path} cannot be read: {error}"), "write it; until then the pool's messages wait"),
+        };
+        findings.warn_of(&self.paths.backends, Mistake::new(what, mend));
+    }
+
+    /// Says that one name is one backend, however many addresses it has. Not of a name without a dot, which mostly is one
+    /// machine or container.
+    fn lone_name(&self, findings: &mut Findings<'_>) {
+        let [backend] = self.pool.backends.as_slice() else { return };
+        let host = &backend.endpoint.host;
+        if host.parse::<IpAddr>().is_ok() || !host.contains('.') {
+            return;
+        }
+        let what = format!("all addresses of {host} are one backend");
+        let mend =
+            format!("write dns:///{} to spread over them; nothing is to be done if it has one", backend.endpoint);
+        findings.warn_of(&self.paths.backends, Mistake::new(what, mend));
     }
 
     fn no_backend(&self, findings: &mut Findings<'_>) {

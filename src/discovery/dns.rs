@@ -88,14 +88,15 @@ async fn look_for_services(name: &str, asker: &Asker, memory: &mut Memory) -> Re
     let hosts: BTreeSet<&str> =
         services.iter().map(|service| service.host.as_str()).filter(|host| *host != ".").collect();
     memory.keep(&hosts);
-    let answers: Vec<_> = stream::iter(hosts)
-        .map(|host| async move { (host, asker.addresses(host).await) })
-        .buffer_unordered(HOSTS_AT_A_TIME)
-        .collect()
-        .await;
+    let hosts: Vec<String> = hosts.into_iter().map(str::to_owned).collect();
+    let ask = |host: String| async move {
+        let answers = asker.addresses(&host).await;
+        (host, answers)
+    };
+    let answers: Vec<_> = stream::iter(hosts).map(ask).buffer_unordered(HOSTS_AT_A_TIME).collect().await;
     let mut addresses = BTreeMap::new();
     for (host, answers) in answers {
-        let known = match memory.addresses(host, answers) {
+        let known = match memory.addresses(&host, answers) {
             Ok((all, so_long)) => {
                 fresh_for = fresh_for.min(so_long);
                 all
@@ -103,11 +104,11 @@ async fn look_for_services(name: &str, asker: &Asker, memory: &mut Memory) -> Re
             // It is named, so it is wanted: it keeps the addresses it had.
             Err(Trouble::Failed(_)) => {
                 fresh_for = Duration::ZERO;
-                memory.known(host)
+                memory.known(&host)
             }
             Err(Trouble::Empty(_)) => Vec::new(),
         };
-        addresses.insert(host.to_owned(), known);
+        addresses.insert(host, known);
     }
     match reading::of_services(&services, &addresses) {
         all if all.is_empty() => Err(Trouble::Empty(format!("no host that {name} names has an address"))),

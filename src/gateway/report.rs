@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::admin::snapshot::{self, Snapshot};
@@ -16,7 +17,7 @@ use crate::metrics::{self, LostReason};
 use crate::pool::Backends;
 use crate::pool::backend::BackendFigures;
 
-use super::thread::{Parts, Report, Thread};
+use super::thread::{Orders, Parts, Report, Thread};
 
 /// How often rates are measured.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -24,8 +25,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// Asks everybody and sums up.
 pub struct Reporter {
     threads: Vec<Arc<Thread>>,
-    listeners: Vec<Settings>,
-    pools: Vec<Arc<Backends>>,
+    orders: ArcSwap<Orders>,
     budget: Arc<Budget>,
     register: Arc<Register>,
     started: Instant,
@@ -44,13 +44,22 @@ impl Reporter {
     pub fn new(parts: &Parts, threads: Vec<Arc<Thread>>) -> Arc<Self> {
         Arc::new(Self {
             threads,
-            listeners: parts.shared.listeners.clone(),
-            pools: parts.pools.clone(),
+            orders: ArcSwap::from_pointee(parts.orders.clone()),
             budget: Arc::clone(&parts.shared.budget),
             register: Arc::clone(&parts.shared.register),
             started: Instant::now(),
             rates: Mutex::default(),
         })
+    }
+
+    /// What is reported on from now on.
+    pub fn adopt(&self, orders: Orders) {
+        self.orders.store(Arc::new(orders));
+    }
+
+    /// What is reported on.
+    pub fn orders(&self) -> Arc<Orders> {
+        self.orders.load_full()
     }
 
     /// The open calls.
@@ -69,7 +78,7 @@ impl Reporter {
 
     /// Every backend's figures, pool by pool.
     pub fn backends(&self) -> Vec<BackendFigures> {
-        self.pools.iter().flat_map(|pool| figures_of(pool)).collect()
+        self.orders.load().pools.iter().flat_map(|pool| figures_of(pool)).collect()
     }
 
     /// Measures rates and refreshes gauges for ever.
@@ -91,7 +100,7 @@ impl Reporter {
         let seconds = elapsed.as_secs_f64().max(0.001);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *rates);
-        for pool in &self.pools {
+        for pool in &self.orders.load().pools {
             let name = pool.settings().name.clone();
             for backend in figures_of(pool) {
                 let (key, written) = ((name.clone(), backend.name), backend.written_messages);
@@ -131,8 +140,8 @@ impl Reporter {
     }
 
     fn listener_figures(&self) -> Vec<snapshot::Listener> {
-        let figures = |(port, listener): (usize, &Settings)| {
-            let sums = self.register.port(port);
+        let figures = |listener: &Settings| {
+            let sums = self.register.port(listener.number());
             snapshot::Listener {
                 name: listener.name.to_owned(),
                 address: listener.address.to_string(),
@@ -141,7 +150,7 @@ impl Reporter {
                 messages: sums.messages.load(Relaxed),
             }
         };
-        self.listeners.iter().enumerate().map(figures).collect()
+        self.orders.load().decided.listeners.iter().map(figures).collect()
     }
 
     /// The calls with the most messages.
@@ -161,8 +170,7 @@ impl Reporter {
 
     fn backend_figures(&self, reports: &[Report]) -> Vec<snapshot::Backend> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let of_pool = |(number, pool): (usize, &Arc<Backends>)| pool_figures(number, pool, &rates, reports);
-        self.pools.iter().enumerate().flat_map(of_pool).collect()
+        self.orders.load().pools.iter().flat_map(|pool| pool_figures(pool, &rates, reports)).collect()
     }
 
     fn lanes(&self, reports: &[Report]) -> Vec<snapshot::Lane> {
@@ -187,7 +195,6 @@ fn figures_of(pool: &Backends) -> Vec<BackendFigures> {
 }
 
 fn pool_figures(
-    number: usize,
     pool: &Backends,
     rates: &HashMap<(String, String), Rate>,
     reports: &[Report],
@@ -197,7 +204,7 @@ fn pool_figures(
         |backend: &str| rates.get(&(name.clone(), backend.to_owned())).map_or(0.0, |rate: &Rate| rate.per_second);
     let written_per_second: f64 = figures.iter().map(|figures| rate(&figures.name)).sum();
     let waiting = |backend: &str| {
-        let of_pool = reports.iter().filter_map(|report| report.waiting_messages.get(number)).flatten();
+        let of_pool = reports.iter().filter_map(|report| report.waiting_messages.get(name)).flatten();
         of_pool.filter(|(name, _)| name == backend).map(|(_, messages)| messages).sum()
     };
     let shown = |figures: BackendFigures| snapshot::Backend {

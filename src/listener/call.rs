@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use crate::message::flow::Flow;
 use crate::metrics::BadInput;
 use crate::route::contract::Split;
 use crate::route::sorter::Sorter;
-use crate::route::{NoRoute, Route, Routes};
+use crate::route::{NoRoute, Route};
 use crate::wire::compression::Encoding;
 use crate::wire::grpc::Code;
 use crate::wire::server::Call;
@@ -17,7 +18,8 @@ use crate::wire::server::Call;
 use super::records::RecordsCall;
 use super::relay::RelayCall;
 use super::reply::Complaint;
-use super::sort::SortCall;
+use super::sort::{Caller, SortCall};
+use super::terms::Terms;
 use super::worker::Worker;
 
 /// Serves one call to its end.
@@ -25,13 +27,12 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     if worker.shared.services.serves(call.head.uri.path()) {
         return worker.shared.services.answer(call).await;
     }
-    let listener = worker.ports[port].settings.name;
-    let routes = worker.shared.routes.clone();
-    let route = match check_grpc(&call).and_then(|()| find(&routes, &call, &worker, port)) {
+    let (listener, terms) = (worker.ports[port].name, worker.terms());
+    let route = match check_grpc(&call).and_then(|()| find(&call, &terms, worker.ports[port].only)) {
         Ok(route) => route,
         Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
     };
-    if let Err(complaint) = worker.shared.identity.check(&call.head.headers) {
+    if let Err(complaint) = terms.decided.identity.check(&call.head.headers) {
         return worker.refuse(call.answer, listener, &complaint);
     }
     let path = route.method.path;
@@ -40,20 +41,33 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     let entry = worker.shared.register.enter(port, listener, path, peer);
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
-            RelayCall { worker, route: Arc::clone(route), call, received, entry }.run().await;
+            RelayCall { worker, route: Arc::clone(route), call, received, entry, terms: Rc::clone(&terms) }.run().await;
         }
-        Split::Records(_) => RecordsCall { worker, route: Arc::clone(route), call, received, entry }.run().await,
+        Split::Records(_) => {
+            RecordsCall { worker, route: Arc::clone(route), call, received, entry, terms: Rc::clone(&terms) }
+                .run()
+                .await
+        }
         Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {
                 Ok(encoding) => encoding,
                 Err(complaint) => return worker.refuse(call.answer, listener, &complaint),
             };
-            let metadata = worker.shared.identity.metadata(&call.head.headers);
-            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &worker.sorters);
+            let caller = Caller { path, only: worker.ports[port].only, metadata: said(&call.head.headers) };
+            let metadata = terms.decided.identity.metadata(&call.head.headers);
+            let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &terms.sorters);
             let (flow, inflow, answering) = (route.method.flow, call.inflow, call.answer);
-            SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry }.run().await;
+            SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry, terms, caller }.run().await;
         }
     }
+}
+
+/// What a caller said of itself, without what every call says.
+fn said(metadata: &HeaderMap) -> Box<[(HeaderName, HeaderValue)]> {
+    let is_usual =
+        |name: &HeaderName| matches!(name.as_str(), "te" | "content-type") || name.as_str().starts_with("grpc-");
+    let said = metadata.iter().filter(|(name, _)| !is_usual(name));
+    said.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Whether the request is gRPC at all.
@@ -67,14 +81,14 @@ fn check_grpc(call: &Call) -> Result<(), Complaint> {
 }
 
 /// The route of exactly this path, before anything else looks at the call.
-fn find<'a>(routes: &'a Routes, call: &Call, worker: &Worker, port: usize) -> Result<&'a Arc<Route>, Complaint> {
+fn find<'a>(call: &Call, terms: &'a Terms, only: Option<Flow>) -> Result<&'a Arc<Route>, Complaint> {
     let path = call.head.uri.path_and_query().map_or("", |exact| exact.as_str());
-    routes.find(path, worker.ports[port].settings.only).map_err(|missing| {
+    terms.decided.routes.find(path, only).map_err(|missing| {
         let reason = match missing {
             NoRoute::Unknown => BadInput::UnknownMethod,
             NoRoute::WrongFlow { .. } => BadInput::WrongFlow,
         };
-        Complaint { reason, status: missing.to_status(path, |flow| worker.port_of(flow)) }
+        Complaint { reason, status: missing.to_status(path, |flow| terms.port_of(flow)) }
     })
 }
 

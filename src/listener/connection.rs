@@ -48,7 +48,8 @@ struct Served {
 /// Serves a connection until it and all its calls are over.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<Worker>) {
     let mut leaving = worker.shared.leaving.clone();
-    let limits = &worker.shared.limits;
+    let terms = worker.terms();
+    let limits = terms.limits();
     let settings =
         settings(worker.shared.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
     let connection = match Connection::handshake(stream, &settings, limits.handshake_deadline).await {
@@ -122,7 +123,7 @@ impl Served {
     fn begin(&mut self, call: Call) {
         if !std::mem::replace(&mut self.had_a_call, true) {
             self.timer =
-                self.worker.shared.limits.connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
+                self.worker.terms().limits().connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
         }
         self.worker.ports[self.port].metrics.calls_open.increment(1.0);
         let worker = Rc::clone(&self.worker);

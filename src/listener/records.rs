@@ -34,6 +34,7 @@ use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::{Complaint, Tone};
+use super::terms::Terms;
 use super::worker::Worker;
 use attempt::{Answered, Attempt};
 use course::Courses;
@@ -53,11 +54,14 @@ pub struct RecordsCall {
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
     pub entry: Entry,
+    /// What it is served under, to its end.
+    pub terms: Rc<Terms>,
 }
 
 /// What the pieces of one call share.
 struct Batch {
     worker: Rc<Worker>,
+    terms: Rc<Terms>,
     outbound: Outbound,
     flow: Flow,
     replay: Replay,
@@ -101,18 +105,19 @@ impl RecordsCall {
     /// Reads, cuts, sends and replies. A caller that goes away takes everything that is not answered with it.
     pub async fn run(self) {
         let Call { head, inflow, mut answer } = self.call;
-        let (worker, listener) = (self.worker, self.entry.listener());
+        let (worker, terms, listener) = (self.worker, self.terms, self.entry.listener());
         let method = &self.route.method;
-        let outbound = Outbound::of(method.path, &head.headers, &worker.shared.identity).read_here();
+        let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity).read_here();
         let rules = Rules::of(&self.route.rules, listener, &head.headers);
-        let courses = Courses::new(rules, &self.route, &worker);
+        let courses = Courses::new(rules, &self.route, &terms);
         let mut counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
-        let reading = Reading::new(inflow, Rc::clone(&worker), method.flow, outbound.deadline);
+        let reading = Reading::new(inflow, (Rc::clone(&worker), Rc::clone(&terms)), method.flow, outbound.deadline);
         let serving = async {
             let message = reading.message(&mut counts).await?;
-            let until = outbound.deadline.unwrap_or_else(|| Instant::now() + worker.shared.limits.relay_deadline);
+            let until = outbound.deadline.unwrap_or_else(|| Instant::now() + terms.limits().relay_deadline);
             let batch = Batch {
                 worker: Rc::clone(&worker),
+                terms,
                 outbound,
                 flow: method.flow,
                 replay: method.contract.replay,
@@ -150,7 +155,7 @@ impl RecordsCall {
 impl Batch {
     /// Brings a message to backends, in one piece or many, until each piece was answered for or given up.
     async fn deliver(&self, message: Piece, counts: &Counts) -> Result<Gathering, Ended> {
-        let mut gathering = Gathering::new(self.tone, self.worker.shared.limits.message_bytes_max);
+        let mut gathering = Gathering::new(self.tone, self.terms.limits().message_bytes_max);
         let mut working: FuturesUnordered<Working<'_>> = FuturesUnordered::new();
         working.push(Box::pin(self.divide(message)));
         while let Some(step) = working.next().await {

@@ -25,6 +25,7 @@ use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::Tone;
+use super::terms::Terms;
 use super::worker::Worker;
 use direction::Direction;
 use exchange::{Ended, Exchange};
@@ -42,11 +43,14 @@ pub struct RelayCall {
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
     pub entry: Entry,
+    /// What it is served under, to its end.
+    pub terms: Rc<Terms>,
 }
 
 /// What of a call stays the same however often it is tried.
 struct Attempt {
     worker: Rc<Worker>,
+    terms: Rc<Terms>,
     pool: Rc<Pool>,
     outbound: Outbound,
     flow: Flow,
@@ -64,13 +68,13 @@ impl RelayCall {
     pub async fn run(self) {
         let Call { head, inflow, mut answer } = self.call;
         let listener = self.entry.listener();
-        let (worker, method) = (Rc::clone(&self.worker), &self.route.method);
-        let outbound = Outbound::of(method.path, &head.headers, &worker.shared.identity);
+        let (worker, terms, method) = (Rc::clone(&self.worker), Rc::clone(&self.terms), &self.route.method);
+        let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity);
         let counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
-        let mut sent = Sent::new(inflow, counts, method, &head.headers);
-        let mut direction = Direction::new(&self.route, listener, &head.headers, &worker);
+        let mut sent = Sent::new(inflow, counts, method, &head.headers, terms.limits().message_bytes_max);
+        let mut direction = Direction::new(&self.route, listener, &head.headers, &terms);
         if direction.must_read() {
-            let open_until = outbound.until(worker.shared.limits.relay_deadline);
+            let open_until = outbound.until(terms.limits().relay_deadline);
             let mut ear = worker.closing.ear();
             // A caller that goes ends it, too, but what it said before is read first.
             let mut named = pin!(sent.first_message_within(|body| direction.read(body)));
@@ -84,7 +88,7 @@ impl RelayCall {
         if let Some(reason) = direction.stopped {
             return sent.give_up(answer, &self.route, reason).await;
         }
-        let pool = Rc::clone(&worker.pools[direction.pool()]);
+        let pool = Rc::clone(&terms.pools[direction.pool()]);
         let mut attempt = Attempt {
             outbound,
             key: direction.key,
@@ -93,6 +97,7 @@ impl RelayCall {
             flow: method.flow,
             tone: Tone::of(method.path),
             pool,
+            terms,
             worker,
         };
         let ended = attempt.until_answered(&mut sent, &mut answer).await;
@@ -122,7 +127,7 @@ impl RelayCall {
 impl Attempt {
     /// Tries one backend after the other until one has answered or none may be tried again.
     async fn until_answered(&mut self, sent: &mut Sent, answer: &mut Answering) -> Ended {
-        let until = self.outbound.until(self.worker.shared.limits.relay_deadline);
+        let until = self.outbound.until(self.terms.limits().relay_deadline);
         loop {
             let pool = Rc::clone(&self.pool);
             let head = |authority: &str| self.outbound.head(authority);
@@ -142,7 +147,7 @@ impl Attempt {
             };
             self.member = Some(Rc::clone(&member));
             let patience =
-                Patience { deadline: self.outbound.deadline, first_answer: self.worker.shared.limits.relay_deadline };
+                Patience { deadline: self.outbound.deadline, first_answer: self.terms.limits().relay_deadline };
             let ended = Exchange::new(sent, answer, open, self.tone).run(patience).await;
             match ended {
                 Ended::Failed { may_retry: true, untouched, status } if Instant::now() < until => {

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::message::flow::Flow;
 
+/// Every listener there can be: its name, and the only flow it serves if there is one.
+pub const LISTENERS: [(&str, Option<Flow>); 3] =
+    [("agents", None), ("access_logs", Some(Flow::AccessLogs)), ("metrics", Some(Flow::Metrics))];
+
 /// One port agents connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -16,6 +20,13 @@ pub struct Settings {
     pub only: Option<Flow>,
     /// Connections open at once on this listener; more wait in the kernel's backlog.
     pub connections_max: usize,
+}
+
+impl Settings {
+    /// Its place among [`LISTENERS`], the same whichever of them there are.
+    pub fn number(&self) -> usize {
+        LISTENERS.iter().position(|(name, _)| *name == self.name).expect("a plan has no other listeners")
+    }
 }
 
 /// When a call of a sortable method is answered `OK`.

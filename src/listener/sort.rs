@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use crate::message::budget::Permit;
@@ -26,6 +27,7 @@ use super::Reply;
 use super::held::Held;
 use super::register::Entry;
 use super::reply::{self, Complaint};
+use super::terms::Terms;
 use super::worker::{Ear, Worker};
 use arrivals::{Arrivals, End};
 
@@ -47,11 +49,27 @@ pub struct SortCall {
     pub received: Rc<metrics::Received>,
     /// Its place in the register.
     pub entry: Entry,
+    /// What it began under.
+    pub terms: Rc<Terms>,
+    /// What it is asked about when the terms change.
+    pub caller: Caller,
+}
+
+/// Who calls, for as long as a call may have to be sorted by other terms.
+pub struct Caller {
+    /// The call's path.
+    pub path: &'static str,
+    /// The only flow its listener serves.
+    pub only: Option<Flow>,
+    /// What it said when it began.
+    pub metadata: Box<[(HeaderName, HeaderValue)]>,
 }
 
 /// What the call's loop works with.
 struct Road {
     worker: Rc<Worker>,
+    terms: Rc<Terms>,
+    caller: Caller,
     flow: Flow,
     arrivals: Arrivals,
     frames: Frames,
@@ -87,7 +105,7 @@ impl SortCall {
     /// Sorts until the call ends and replies. A caller that is gone ends it; the messages it sent do not.
     pub async fn run(self) {
         let mut road = Road {
-            frames: Frames::new(self.worker.shared.limits.message_bytes_max),
+            frames: Frames::new(self.terms.limits().message_bytes_max),
             receipt: Receipt::open(&self.worker.books),
             arrivals: Arrivals::new(self.inflow),
             sorting: Sorting::default(),
@@ -98,6 +116,8 @@ impl SortCall {
             permit: None,
             has_waited: false,
             worker: self.worker,
+            terms: self.terms,
+            caller: self.caller,
             flow: self.flow,
             encoding: self.encoding,
             sorter: self.sorter,
@@ -124,6 +144,7 @@ impl Road {
     async fn travel(&mut self) -> Result<End, Complaint> {
         loop {
             let end = self.arrived().await?;
+            let is_bound = self.worker.is_current(&self.terms) || self.follow();
             let taken = self.arrivals.take(&mut self.frames);
             let held_back = self.sorter.held();
             self.has_waited = false;
@@ -141,9 +162,24 @@ impl Road {
             match end {
                 Some(End::HalfClosed) if self.frames.is_mid_message() => return Err(Complaint::truncated()),
                 Some(end) => return Ok(end),
+                // What can no longer be taken apart as the call began is asked to begin again.
+                None if !is_bound => return Ok(End::Closing),
                 None => {}
             }
         }
+    }
+
+    /// Goes on under the terms of now; not when they read the method's messages in another way.
+    fn follow(&mut self) -> bool {
+        let (terms, caller) = (self.worker.terms(), &self.caller);
+        let Ok(route) = terms.decided.routes.find(caller.path, caller.only) else { return false };
+        let metadata: HeaderMap = caller.metadata.iter().cloned().collect();
+        let separating = terms.decided.identity.metadata(&metadata);
+        let follows = self.sorter.follow(route, self.entry.listener(), &metadata, separating, &terms.sorters);
+        if follows {
+            self.terms = terms;
+        }
+        follows
     }
 
     /// Nothing more comes: what the sorter holds back goes on or is given up.
@@ -164,7 +200,7 @@ impl Road {
             arrivals.poll(cx)
         });
         let Some(begun) = self.begun else { return Ok(waiting.await) };
-        let deadline = self.worker.shared.limits.message_deadline;
+        let deadline = self.terms.limits().message_deadline;
         tokio::time::timeout_at(begun + deadline, waiting).await.map_err(|_| Complaint::stalled(deadline))
     }
 
@@ -214,7 +250,7 @@ impl Road {
     /// Decompresses a message under a permit for as much as it may become: little may be made into much, and nothing
     /// that was decompressed waits for memory.
     async fn inflate(&mut self, message: Message) -> Result<Message, InflateError> {
-        let limit = self.worker.shared.limits.message_bytes_max;
+        let limit = self.terms.limits().message_bytes_max;
         let most = limit + PREFIX_BYTES + MESSAGE_OVERHEAD_BYTES;
         let mut permit = match self.worker.shared.budget.try_reserve(self.flow, most) {
             Some(permit) => permit,
@@ -283,7 +319,7 @@ impl Road {
         }
         for sorted in self.sorting.sorted.drain(..) {
             if let Some(mirror) = sorted.mirror {
-                self.worker.mirror(mirror, &sorted);
+                self.worker.mirror(&self.terms.pools[mirror], &sorted);
             }
             let Sorted { mut run, subject, context, key, pool, .. } = sorted;
             while let Some(run) = subject.take_parcel(&mut run) {
@@ -291,7 +327,7 @@ impl Road {
                 let ticket = self.held.take(run.messages());
                 let (subject, context) = (Rc::clone(&subject), context.clone());
                 let parcel = Parcel { run, subject, context, key, ticket, permit, suspicion: None };
-                self.worker.pools[pool].take(parcel);
+                self.terms.pools[pool].take(parcel);
             }
         }
         // What was refused or dropped was paid for, too.
@@ -308,10 +344,10 @@ impl Road {
         if let Some(status) = self.complaints.status() {
             return self.worker.reply(answering, self.entry.listener(), &status);
         }
-        if self.worker.shared.reply == Reply::Received {
+        if self.terms.decided.reply == Reply::Received {
             return self.reply_ok(answering);
         }
-        self.worker.pools.iter().for_each(|pool| pool.hurry(self.flow));
+        self.terms.pools.iter().for_each(|pool| pool.hurry(self.flow));
         let lost = poll_fn(|cx| {
             if answering.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);

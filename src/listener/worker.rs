@@ -15,31 +15,20 @@ use crate::message::flow::Flow;
 use crate::message::parcel::{Parcel, cost};
 use crate::message::receipt::{Books, Receipt};
 use crate::metrics::{self, BadInput, LostReason};
-use crate::pool::{Policy, Pool};
-use crate::route::Routes;
-use crate::route::sorter::{self, Sorted};
+use crate::pool::Pool;
+use crate::route::sorter::Sorted;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
 use crate::wire::services::Services;
 
-use super::identity::Identity;
+use super::LISTENERS;
 use super::register::Register;
 use super::reply::Complaint;
-use super::{Limits, Reply, Settings};
+use super::terms::Terms;
 
 /// What all workers have in common.
 #[derive(Clone)]
 pub struct Shared {
-    /// What the operator decided about each listener, in the order of the plan.
-    pub listeners: Vec<Settings>,
-    /// What any one peer may ask.
-    pub limits: Limits,
-    /// When sorted calls are answered.
-    pub reply: Reply,
-    /// Who may call, and what keeps callers apart.
-    pub identity: Arc<Identity>,
-    /// Who serves which path.
-    pub routes: Arc<Routes>,
     /// The bytes all workers may hold.
     pub budget: Arc<Budget>,
     /// Health and reflection.
@@ -54,16 +43,13 @@ pub struct Shared {
 pub struct Worker {
     /// What it has in common with the others.
     pub shared: Shared,
-    /// The ports, by the number arrivals carry.
-    pub ports: Vec<Port>,
-    /// Who delivers, in the order of the plan.
-    pub pools: Vec<Rc<Pool>>,
+    /// The ports, by their place among [`LISTENERS`].
+    pub ports: [Port; LISTENERS.len()],
+    terms: RefCell<Rc<Terms>>,
     /// What this worker received and what became of it.
     pub books: Rc<Books>,
     /// The copies this worker made and what became of them.
     pub mirror_books: Rc<Books>,
-    /// What the sorters of this worker's calls have in common.
-    pub sorters: sorter::Shared,
     /// How the budget is doing.
     pub budget_metrics: metrics::Budget,
     /// Messages that calls hold themselves, relayed ones above all; no lane holds them.
@@ -76,8 +62,10 @@ pub struct Worker {
 
 /// One listener as a worker's calls see it.
 pub struct Port {
-    /// What the operator decided.
-    pub settings: Settings,
+    /// The listener's name.
+    pub name: &'static str,
+    /// The only flow it serves.
+    pub only: Option<Flow>,
     /// Its metric handles.
     pub metrics: metrics::Listener,
 }
@@ -99,18 +87,12 @@ pub struct Ear {
 // === impl Worker ===
 
 impl Worker {
-    /// A worker that delivers by these pools and keeps these books.
-    pub fn new(shared: Shared, pools: Vec<Rc<Pool>>, books: Rc<Books>, mirror_books: Rc<Books>) -> Rc<Self> {
-        let port =
-            |settings: &Settings| Port { metrics: metrics::Listener::of(settings.name), settings: settings.clone() };
+    /// A worker that serves calls under these terms and keeps these books.
+    pub fn new(shared: Shared, terms: Rc<Terms>, books: Rc<Books>, mirror_books: Rc<Books>) -> Rc<Self> {
         Rc::new(Self {
-            ports: shared.listeners.iter().map(port).collect(),
-            sorters: sorter::Shared {
-                subjects: Rc::default(),
-                hashes: pools.iter().map(|pool| pool.settings().balance == Policy::Hash).collect(),
-            },
+            ports: LISTENERS.map(|(name, only)| Port { name, only, metrics: metrics::Listener::of(name) }),
+            terms: RefCell::new(terms),
             shared,
-            pools,
             books,
             mirror_books,
             budget_metrics: metrics::Budget::resolve(),
@@ -119,6 +101,21 @@ impl Worker {
             received: RefCell::default(),
             replies: RefCell::default(),
         })
+    }
+
+    /// The terms of now.
+    pub fn terms(&self) -> Rc<Terms> {
+        Rc::clone(&self.terms.borrow())
+    }
+
+    /// Whether these are the terms of now.
+    pub fn is_current(&self, terms: &Rc<Terms>) -> bool {
+        Rc::ptr_eq(&self.terms.borrow(), terms)
+    }
+
+    /// From now on calls are served under these; those that are open look for them when they get bytes.
+    pub fn adopt(&self, terms: Rc<Terms>) {
+        self.terms.replace(terms);
     }
 
     /// The handles of one method on one listener; resolved once a worker.
@@ -150,14 +147,14 @@ impl Worker {
 
     /// Counts calls or messages that were refused because of what their caller said.
     pub fn bad_input(&self, listener: &'static str, reason: BadInput, times: u32) {
-        if let Some(port) = self.ports.iter().find(|port| port.settings.name == listener) {
+        if let Some(port) = self.ports.iter().find(|port| port.name == listener) {
             port.metrics.bad_input(reason).increment(u64::from(times));
         }
     }
 
     /// Gives a copy of messages to another pool. Copies hold nothing up: what the budget or the pool has no room for at
     /// once is not copied.
-    pub fn mirror(&self, pool: usize, sorted: &Sorted) {
+    pub fn mirror(&self, pool: &Rc<Pool>, sorted: &Sorted) {
         let receipt = Receipt::open(&self.mirror_books);
         let mut run = sorted.run.clone();
         while let Some(run) = sorted.subject.take_parcel(&mut run) {
@@ -167,7 +164,7 @@ impl Worker {
                 continue;
             };
             let (subject, context, key) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.key);
-            self.pools[pool].take_now(Parcel { run, subject, context, key, ticket, permit, suspicion: None });
+            pool.take_now(Parcel { run, subject, context, key, ticket, permit, suspicion: None });
         }
     }
 
@@ -193,12 +190,6 @@ impl Worker {
         permit.map_err(|_| {
             Status::new(Code::Unavailable, "no memory for the message in time; see switchyard_memory_budget_used_bytes")
         })
-    }
-
-    /// A port that serves a flow, to send a lost caller to: its own if it has one.
-    pub fn port_of(&self, flow: Flow) -> Option<u16> {
-        let with = |only: Option<Flow>| self.ports.iter().find(|port| port.settings.only == only);
-        with(Some(flow)).or_else(|| with(None)).map(|port| port.settings.address.port())
     }
 }
 

@@ -128,6 +128,8 @@ table! {
         "Checks in which received was not delivered + held + lost. If high, suspect a defect of Switchyard, please report it.";
     CONFIG_LAST_RELOAD_SUCCESSFUL: Kind::Gauge, Count, "switchyard_config_last_reload_successful", [],
         "1 while the config on disk is the one that runs, else 0. If 0, suspect the problems that the log names.";
+    CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP: Kind::Gauge, Seconds, "switchyard_config_last_reload_success_timestamp_seconds", [],
+        "When the config that runs was read, in seconds since 1970. If old beside the file's age, suspect that nobody asked for a reload.";
     BUILD_INFO: Kind::Gauge, Count, "switchyard_build_info", ["version"],
         "Always 1; the version is the label. If high for two versions at once, suspect a rollout that is under way or stuck.";
 }

@@ -109,15 +109,8 @@ impl Sorter {
         metadata: Vec<(HeaderName, HeaderValue)>,
         shared: &Shared,
     ) -> Self {
-        let (method, contract) = (&route.method, &route.method.contract);
-        let path = if let Split::Elements { path, .. } = contract.split { path } else { method.path };
-        let subject = Subject {
-            metadata,
-            alone: matches!(contract.split, Split::Sets { .. }),
-            said_once: contract.replay == Replay::NotProcessed,
-            stand_in: contract.stand_in,
-            ..Subject::new(path, method.flow)
-        };
+        let contract = &route.method.contract;
+        let subject = subject_of(route, metadata);
         let rules = Rules::of(&route.rules, listener, head);
         let carrying = match &contract.split {
             Split::Carry(carry) => Some(Carrying::new(carry)),
@@ -136,6 +129,29 @@ impl Sorter {
         };
         sorter.asks = sorter.must_ask();
         sorter
+    }
+
+    /// Goes on by another route of the same method, as if the call had begun with it. Answers `false`, and changes
+    /// nothing, when its contract is another: what was said once may mean something else then.
+    pub fn follow(
+        &mut self,
+        route: &Arc<Route>,
+        listener: &str,
+        head: &HeaderMap,
+        metadata: Vec<(HeaderName, HeaderValue)>,
+        shared: &Shared,
+    ) -> bool {
+        let (now, before) = (&route.method, &self.route.method);
+        if now.contract != before.contract || now.flow != before.flow {
+            return false;
+        }
+        self.rules = Rules::of(&route.rules, listener, head);
+        self.subject = shared.subjects.subject(subject_of(route, metadata));
+        self.subjects = Rc::clone(&shared.subjects);
+        self.hashes = Rc::clone(&shared.hashes);
+        self.route = Arc::clone(route);
+        self.asks = self.must_ask();
+        true
     }
 
     /// Sorts `run`; answers how many messages it counts as. What is held back until a data set is whole is among them.
@@ -192,6 +208,19 @@ impl Sorter {
         let opening = self.subjects.context(Context::new(fields.to_vec()));
         let subject = Subject { path, stand_in: None, opening: Some(opening), ..(*self.subject).clone() };
         Some(self.subjects.subject(subject))
+    }
+}
+
+/// What the messages of a call by this route have in common from the start.
+fn subject_of(route: &Route, metadata: Vec<(HeaderName, HeaderValue)>) -> Subject {
+    let (method, contract) = (&route.method, &route.method.contract);
+    let path = if let Split::Elements { path, .. } = contract.split { path } else { method.path };
+    Subject {
+        metadata,
+        alone: matches!(contract.split, Split::Sets { .. }),
+        said_once: contract.replay == Replay::NotProcessed,
+        stand_in: contract.stand_in,
+        ..Subject::new(path, method.flow)
     }
 }
 

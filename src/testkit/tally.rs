@@ -36,6 +36,8 @@ pub struct Counts {
     pub calls: u64,
     /// Connections accepted.
     pub connections: u64,
+    /// Connections open now.
+    pub connections_open: u64,
     /// Calls the peer reset or whose connection broke.
     pub broken: u64,
     /// Answers given, by status name.
@@ -87,6 +89,7 @@ pub struct Tally {
     log: Option<Log>,
     /// Written by the collector.
     pub(super) connections: u64,
+    pub(super) connections_open: u64,
     /// Written by the collector.
     pub(super) broken: u64,
     answers: BTreeMap<&'static str, u64>,
@@ -139,6 +142,7 @@ impl Tally {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             connections: self.connections,
+            connections_open: self.connections_open,
             broken: self.broken,
             answers: self.answers.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             ids: self.evidence.counts(),

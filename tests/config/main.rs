@@ -12,6 +12,8 @@ mod protos;
 mod routes;
 mod routes_wrong;
 mod sound;
+mod sources;
+mod written;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");
 

@@ -85,7 +85,7 @@ fn every_setting_can_be_chosen() {
     let text = "
 listen: { agents: '[::1]:4317', access_logs: off, metrics: 5, prometheus: off, admin: 6 }
 pool:
-  endpoints: [ 'dns:///oap-0:1', '[2001:db8::1]:2', 10.0.0.1:3 ]
+  endpoints: [ 'oap-0:1', '[2001:db8::1]:2', 10.0.0.1:3 ]
   balance: hash
   linger: 0
   trip: { messages: 7, bytes: 128KiB, age: 1.5s, answer_deadline: 8s, hard_deadline: 9s }

@@ -1,12 +1,16 @@
 //! What every test stands on: a gateway in this process, collectors behind it, and the check of the books at its end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchyard::admin::snapshot::Snapshot;
 use switchyard::config::{Overrides, Plan};
-use switchyard::gateway::{Gateway, Summary};
+use switchyard::gateway::{Gateway, StartError, Summary};
 use switchyard::metrics::{self, LostReason};
+use switchyard::pool::Endpoint;
+use switchyard::pool::backend::Backend;
+use switchyard::pool::found::Found;
 use switchyard::testkit::agents::{Load, Outcome};
 use switchyard::testkit::behaviour::Behaviour;
 use switchyard::testkit::check::{Evidence, Verdict, check};
@@ -16,6 +20,7 @@ use switchyard::testkit::tally::Detail;
 /// A gateway with two workers on free ports, and whatever collectors it was given.
 pub struct Road {
     gateway: Option<Gateway>,
+    plan: Plan,
     runtime: tokio::runtime::Runtime,
     pub collectors: Vec<Collector>,
 }
@@ -51,17 +56,48 @@ impl Road {
         assert!(warnings.is_empty(), "{warnings:?}");
         plan.workers = 2;
         change(&mut plan);
-        let gateway = runtime.block_on(Gateway::start(plan)).expect("free ports can be had");
-        Self { gateway: Some(gateway), runtime, collectors }
+        let gateway = runtime.block_on(Gateway::start(plan.clone())).expect("free ports can be had");
+        Self { gateway: Some(gateway), plan, runtime, collectors }
     }
 
     fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().expect("runs until the end")
     }
 
+    /// Lets the gateway run by a changed plan.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Plan)) {
+        self.try_reload(change).expect("free ports can be had");
+    }
+
+    /// The same, where it may not be able to.
+    pub fn try_reload(&mut self, change: impl FnOnce(&mut Plan)) -> Result<(), StartError> {
+        let mut plan = self.plan.clone();
+        change(&mut plan);
+        self.runtime.block_on(self.gateway().reload(plan.clone()))?;
+        self.plan = plan;
+        Ok(())
+    }
+
+    /// What the source of the first pool says from now on: these collectors, by number.
+    pub fn found(&self, collectors: &[usize]) {
+        self.say(collectors.iter().map(|at| found(&self.collectors[*at])).collect());
+    }
+
+    /// What the source of the first pool says from now on.
+    pub fn say(&self, found: Vec<Found>) {
+        self.gateway().pools()[0].found(found);
+    }
+
+    /// A backend of the first pool.
+    pub fn backend(&self, collector: usize) -> Arc<Backend> {
+        let name = self.collectors[collector].address().to_string();
+        self.gateway().pools()[0].find(&name).expect("it was found")
+    }
+
     /// Where a listener listens.
     pub fn listener(&self, name: &str) -> SocketAddr {
-        let listeners = &self.gateway().addresses().listeners;
+        let addresses = self.gateway().addresses();
+        let listeners = &addresses.listeners;
         listeners.iter().find(|(listener, _)| *listener == name).expect("every listener is on").1
     }
 
@@ -136,6 +172,12 @@ pub fn collector(behaviour: Behaviour) -> Collector {
 pub fn lost(summary: &Summary) -> Vec<(&'static str, u64)> {
     let lost = |reason: &LostReason| (reason.name(), summary.totals.lost[reason.index()]);
     LostReason::ALL.iter().map(lost).filter(|(_, messages)| *messages > 0).collect()
+}
+
+/// A collector as a source says it.
+pub fn found(collector: &Collector) -> Found {
+    let address = collector.address();
+    Found::at(Endpoint { host: address.ip().to_string(), port: address.port() })
 }
 
 /// `switchyard_conservation_violations` of this process.

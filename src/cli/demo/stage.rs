@@ -215,7 +215,8 @@ fn plan(collectors: &[Collector], agents: u16, admin: u16) -> Result<Plan, Stage
 }
 
 fn agents_address(gateway: &Gateway) -> SocketAddr {
-    let listeners = &gateway.addresses().listeners;
+    let addresses = gateway.addresses();
+    let listeners = &addresses.listeners;
     listeners.iter().map(|(_, address)| *address).next().expect("the plan has a port for agents")
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::listener::worker::Worker;
+use crate::listener::terms::Terms;
 use crate::message::path::FieldPath;
 use crate::metrics::LostReason;
 use crate::pool::Pool;
@@ -42,9 +42,9 @@ pub(super) struct Courses {
 }
 
 impl Course {
-    fn of(rule: &Rule, records: Records, worker: &Worker) -> Rc<Self> {
-        let pool = Rc::clone(&worker.pools[rule.pool]);
-        let records = records.under(rule, &worker.sorters.hashes);
+    fn of(rule: &Rule, records: Records, terms: &Terms) -> Rc<Self> {
+        let pool = Rc::clone(&terms.pools[rule.pool]);
+        let records = records.under(rule, &terms.sorters.hashes);
         Rc::new(Self { pool, records })
     }
 }
@@ -53,14 +53,14 @@ impl Course {
 
 impl Courses {
     /// The courses that messages of this call may take.
-    pub fn new(choosing: Rules, route: &Route, worker: &Worker) -> Self {
+    pub fn new(choosing: Rules, route: &Route, terms: &Terms) -> Self {
         let records = match &route.method.contract.split {
             Split::Records(records) => *records,
             _ => unreachable!("calls come here by this contract only"),
         };
         let rules: Vec<Arc<Rule>> = choosing.possible().cloned().collect();
         Self {
-            courses: rules.iter().map(|rule| Course::of(rule, records, worker)).collect(),
+            courses: rules.iter().map(|rule| Course::of(rule, records, terms)).collect(),
             settled: choosing.settled().is_some_and(|rule| rule.only_sends()).then_some(0),
             rules,
             choosing,

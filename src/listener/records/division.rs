@@ -205,7 +205,7 @@ impl Batch {
         let framed = piece.framed();
         let plain = match encoding {
             Encoding::Identity => framed.slice(PREFIX_BYTES..),
-            Encoding::Gzip => encoding.inflate(&framed[PREFIX_BYTES..], self.worker.shared.limits.message_bytes_max)?,
+            Encoding::Gzip => encoding.inflate(&framed[PREFIX_BYTES..], self.terms.limits().message_bytes_max)?,
         };
         Ok(Read { encoding, plain })
     }

@@ -22,12 +22,14 @@ use super::Ended;
 use super::division::Piece;
 use crate::listener::counts::Counts;
 use crate::listener::reply::{self, Complaint};
+use crate::listener::terms::Terms;
 use crate::listener::worker::{Ear, Worker};
 
 /// A call whose message is being read.
 pub(super) struct Reading {
     inflow: Inflow,
     worker: Rc<Worker>,
+    terms: Rc<Terms>,
     flow: Flow,
     /// The caller's own deadline.
     deadline: Option<Instant>,
@@ -54,13 +56,18 @@ enum End {
 // === impl Reading ===
 
 impl Reading {
-    pub fn new(inflow: Inflow, worker: Rc<Worker>, flow: Flow, deadline: Option<Instant>) -> Self {
+    pub fn new(
+        inflow: Inflow,
+        (worker, terms): (Rc<Worker>, Rc<Terms>),
+        flow: Flow,
+        deadline: Option<Instant>,
+    ) -> Self {
         Self {
             inflow,
             flow,
             deadline,
             ear: worker.closing.ear(),
-            counter: Counter::new(worker.shared.limits.message_bytes_max),
+            counter: Counter::new(terms.limits().message_bytes_max),
             arrived: VecDeque::new(),
             end: None,
             begun: None,
@@ -69,6 +76,7 @@ impl Reading {
             bytes: 0,
             is_whole: false,
             worker,
+            terms,
         }
     }
 
@@ -109,7 +117,7 @@ impl Reading {
 
     /// Waits for chunks or the end.
     async fn arrive(&mut self) -> Result<(), Ended> {
-        let message_deadline = self.worker.shared.limits.message_deadline;
+        let message_deadline = self.terms.limits().message_deadline;
         let (stalls, deadline) = (self.begun.map(|begun| begun + message_deadline), self.deadline);
         let waiting = poll_fn(|cx| {
             self.pop(cx);
@@ -151,7 +159,7 @@ impl Reading {
             Some(permit) => permit,
             None => {
                 let mut reserve = pin!(budget.reserve(self.flow, cost));
-                let until = self.deadline.unwrap_or_else(|| Instant::now() + self.worker.shared.limits.relay_deadline);
+                let until = self.deadline.unwrap_or_else(|| Instant::now() + self.terms.limits().relay_deadline);
                 let worker = Rc::clone(&self.worker);
                 let waiting = poll_fn(|cx| {
                     self.pop(cx);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::listener::worker::Worker;
+use crate::listener::terms::Terms;
 use crate::metrics::LostReason;
 use crate::route::Route;
 use crate::route::contract::Key;
@@ -15,7 +15,7 @@ use crate::route::rule::decide::Rules;
 /// What is known of where a call goes.
 pub(super) struct Direction<'a> {
     route: &'a Route,
-    worker: &'a Worker,
+    terms: &'a Terms,
     rules: Rules,
     /// The rule the call falls under, once that is known.
     rule: Option<Arc<Rule>>,
@@ -30,9 +30,9 @@ pub(super) struct Direction<'a> {
 // === impl Direction ===
 
 impl<'a> Direction<'a> {
-    pub fn new(route: &'a Route, listener: &str, metadata: &HeaderMap, worker: &'a Worker) -> Self {
+    pub fn new(route: &'a Route, listener: &str, metadata: &HeaderMap, terms: &'a Terms) -> Self {
         let rules = Rules::of(&route.rules, listener, metadata);
-        Self { rule: None, rules, route, worker, key: None, parts: Vec::new(), stopped: None }
+        Self { rule: None, rules, route, terms, key: None, parts: Vec::new(), stopped: None }
     }
 
     /// Whether first messages have to be read.
@@ -74,6 +74,6 @@ impl<'a> Direction<'a> {
     }
 
     fn key_of<'b>(&'b self, rule: &'b Rule) -> Option<&'b Key> {
-        self.route.method.contract.key_under(rule, &self.worker.sorters.hashes)
+        self.route.method.contract.key_under(rule, &self.terms.sorters.hashes)
     }
 }

@@ -61,8 +61,14 @@ pub(super) enum RequestEnd {
 // === impl Request ===
 
 impl Request {
-    pub fn new(inflow: Inflow, counts: Counts, method: &Method, metadata: &HeaderMap) -> Self {
-        let counter = Counter::new(counts.worker.shared.limits.message_bytes_max);
+    pub fn new(
+        inflow: Inflow,
+        counts: Counts,
+        method: &Method,
+        metadata: &HeaderMap,
+        message_bytes_max: usize,
+    ) -> Self {
+        let counter = Counter::new(message_bytes_max);
         Self {
             inflow,
             counts,

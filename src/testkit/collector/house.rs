@@ -95,6 +95,7 @@ impl House {
 
     pub(super) fn enter(self: &Rc<Self>) -> Guest {
         self.connections.set(self.connections.get() + 1);
+        self.tally().connections_open += 1;
         Guest(Rc::clone(self))
     }
 
@@ -115,6 +116,7 @@ impl House {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
+        self.0.tally().connections_open -= 1;
         self.0.left.notify_one();
     }
 }

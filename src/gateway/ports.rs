@@ -1,0 +1,190 @@
+//! The ports of a gateway: bound before anything is changed, opened and closed as plans come.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::config::Plan;
+use crate::listener::{self, accept};
+
+use super::Addresses;
+use super::thread::{self, Thread};
+
+/// The ports that are open.
+pub struct Ports {
+    threads: Vec<Arc<Thread>>,
+    leaving: watch::Receiver<bool>,
+    admin: admin::State,
+    agents: Vec<Agents>,
+    /// Of Prometheus and of people.
+    own: [Option<Own>; 2],
+}
+
+/// A port for agents and who accepts there.
+struct Agents {
+    port: Port<listener::Settings>,
+    /// The places of all listeners together.
+    places: Arc<Semaphore>,
+    _acceptor: Closing,
+}
+
+/// A port of our own and who serves it.
+struct Own {
+    port: Port<SocketAddr>,
+    _server: Closing,
+}
+
+/// A bound port.
+struct Port<T> {
+    /// As the plan asks for it; its address may have port 0.
+    asked: T,
+    address: SocketAddr,
+    socket: StdListener,
+}
+
+/// A task that ends when nobody holds it any more.
+struct Closing(JoinHandle<()>);
+
+/// The ports of a plan, bound or the same as before; nothing is changed yet.
+pub struct Prepared {
+    agents: Vec<Port<listener::Settings>>,
+    own: [Option<Port<SocketAddr>>; 2],
+}
+
+/// What the own ports are called, in the order of [`Ports::own`].
+const OWN: [&str; 2] = ["prometheus", "admin"];
+
+impl Ports {
+    /// No port yet.
+    pub fn new(threads: Vec<Arc<Thread>>, leaving: watch::Receiver<bool>, admin: admin::State) -> Self {
+        Self { threads, leaving, admin, agents: Vec::new(), own: [None, None] }
+    }
+
+    /// Binds what the plan asks for and is not bound. Dropped, it leaves everything as it was.
+    ///
+    /// # Errors
+    /// When a port cannot be had.
+    pub fn prepare(&self, plan: &Plan) -> io::Result<Prepared> {
+        let mut agents = Vec::new();
+        for asked in &plan.listeners {
+            let same = |open: &&Agents| open.port.asked.name == asked.name && open.port.asked.address == asked.address;
+            agents.push(match self.agents.iter().find(same) {
+                Some(open) => open.port.again(asked.clone())?,
+                None => Port::of(accept::bind(asked)?.into_std()?, asked.clone())?,
+            });
+        }
+        let mut own = [None, None];
+        for (number, asked) in [plan.prometheus, plan.admin].into_iter().enumerate() {
+            let Some(asked) = asked else { continue };
+            own[number] = Some(match &self.own[number] {
+                Some(open) if open.port.asked == asked => open.port.again(asked)?,
+                _ => Port::of(bind_own(OWN[number], asked)?, asked)?,
+            });
+        }
+        Ok(Prepared { agents, own })
+    }
+
+    /// Opens what was prepared and closes what is no longer asked for. Connections that are open stay.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch a port.
+    pub fn open(&mut self, prepared: Prepared, places: &Arc<Semaphore>) -> io::Result<()> {
+        let mut agents = Vec::new();
+        for port in prepared.agents {
+            let is_same = |open: &Agents| open.port.asked == port.asked && Arc::ptr_eq(&open.places, places);
+            if let Some(at) = self.agents.iter().position(is_same) {
+                agents.push(self.agents.swap_remove(at));
+                continue;
+            }
+            let settings = listener::Settings { address: port.address, ..port.asked.clone() };
+            let listener = TcpListener::from_std(port.socket.try_clone()?)?;
+            let workers = self.threads.clone();
+            let hand_over = move |arrival| thread::least_busy(&workers).serve(arrival);
+            let leaving = self.leaving.clone();
+            let accepting = accept::run(listener, settings.number(), settings, Arc::clone(places), leaving, hand_over);
+            let places = Arc::clone(places);
+            agents.push(Agents { port, places, _acceptor: Closing(tokio::spawn(accepting)) });
+        }
+        self.agents = agents;
+        for (number, prepared) in prepared.own.into_iter().enumerate() {
+            let is_same = |open: &Own| prepared.as_ref().is_some_and(|port| port.asked == open.port.asked);
+            if self.own[number].as_ref().is_some_and(is_same) {
+                continue;
+            }
+            self.own[number] = prepared.map(|port| self.serve_own(number, port)).transpose()?;
+        }
+        Ok(())
+    }
+
+    fn serve_own(&self, number: usize, port: Port<SocketAddr>) -> io::Result<Own> {
+        let listener = TcpListener::from_std(port.socket.try_clone()?)?;
+        let state = self.admin.clone();
+        let serving = match number {
+            0 => tokio::spawn(admin::serve_prometheus(listener, state, std::future::pending())),
+            _ => tokio::spawn(admin::serve_admin(listener, state, std::future::pending())),
+        };
+        Ok(Own { port, _server: Closing(serving) })
+    }
+
+    /// Where agents are listened for, and where we are asked.
+    pub fn addresses(&self) -> Addresses {
+        let own = |number: usize| self.own[number].as_ref().map(|own| own.port.address);
+        Addresses {
+            listeners: self.agents.iter().map(|open| (open.port.asked.name, open.port.address)).collect(),
+            prometheus: own(0),
+            admin: own(1),
+        }
+    }
+
+    /// Accepts nothing more.
+    pub fn close(&mut self) {
+        self.agents.clear();
+        self.own = [None, None];
+    }
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// The listeners as they are bound.
+    pub fn listeners(&self) -> Vec<listener::Settings> {
+        let bound =
+            |port: &Port<listener::Settings>| listener::Settings { address: port.address, ..port.asked.clone() };
+        self.agents.iter().map(bound).collect()
+    }
+}
+
+// === impl Port ===
+
+impl<T> Port<T> {
+    fn of(socket: StdListener, asked: T) -> io::Result<Self> {
+        Ok(Self { address: socket.local_addr()?, asked, socket })
+    }
+
+    /// The same port under other settings.
+    fn again(&self, asked: T) -> io::Result<Self> {
+        Self::of(self.socket.try_clone()?, asked)
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn bind_own(name: &str, address: SocketAddr) -> io::Result<StdListener> {
+    let explain = |error: io::Error| {
+        let message =
+            format!("cannot listen on {address} for {name}: {error}; choose another with --{name} or turn it `off`");
+        io::Error::new(error.kind(), message)
+    };
+    let socket = StdListener::bind(address).map_err(explain)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
