@@ -12,10 +12,13 @@ mod compile;
 mod conditions;
 mod contradiction;
 mod draft;
+mod etcd;
 mod fields;
 mod file;
 mod identity;
 pub mod keys;
+#[cfg(feature = "k8s")]
+mod kubernetes;
 mod matches;
 mod methods;
 mod nearest;

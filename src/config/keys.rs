@@ -25,6 +25,16 @@ pub enum Kind {
     Endpoint,
     /// The address of a server, without a name.
     Server,
+    /// Where the members of a registry listen.
+    Members,
+    /// The number of a port, or its name.
+    Port,
+    /// The address of a server, with its scheme.
+    Url,
+    /// Which objects of Kubernetes are meant.
+    Selector,
+    /// A file, beside the config unless said otherwise.
+    File,
     /// A list of gRPC methods, paths or settings.
     Methods,
     /// One gRPC method, `/pkg.Service/Method`.
@@ -75,6 +85,8 @@ pub enum Kind {
 
 /// The words of `pool.balance`.
 pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "hash"];
+/// The words of `pool.endpoints.kubernetes.kind`.
+pub(super) const KUBERNETES_KIND: &[&str] = &["pods", "endpointslices"];
 /// The words of `reply`.
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
@@ -125,6 +137,26 @@ pub const KEYS: &[Key] = &[
     // A tier for each of a hundred clusters is beyond what anybody fails over through.
     amount("pool.endpoints.priority", Unit::Count, 1, 100, Some("0")),
     Key { path: "pool.endpoints.zone", kind: Kind::Label },
+    Key { path: "pool.endpoints.kubernetes", kind: Kind::Group },
+    Key { path: "pool.endpoints.kubernetes.kind", kind: Kind::Words(KUBERNETES_KIND) },
+    Key { path: "pool.endpoints.kubernetes.namespace", kind: Kind::Label },
+    Key { path: "pool.endpoints.kubernetes.selector", kind: Kind::Selector },
+    Key { path: "pool.endpoints.kubernetes.fields", kind: Kind::Selector },
+    Key { path: "pool.endpoints.kubernetes.service", kind: Kind::Label },
+    Key { path: "pool.endpoints.kubernetes.port", kind: Kind::Port },
+    Key { path: "pool.endpoints.kubernetes.api_server", kind: Kind::Url },
+    Key { path: "pool.endpoints.kubernetes.token_file", kind: Kind::File },
+    Key { path: "pool.endpoints.kubernetes.ca", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd", kind: Kind::Group },
+    Key { path: "pool.endpoints.etcd.members", kind: Kind::Members },
+    Key { path: "pool.endpoints.etcd.prefix", kind: Kind::Text },
+    Key { path: "pool.endpoints.etcd.tls", kind: Kind::Group },
+    Key { path: "pool.endpoints.etcd.tls.ca", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd.tls.certificate", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd.tls.key", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd.tls.server_name", kind: Kind::Text },
+    Key { path: "pool.endpoints.etcd.username", kind: Kind::Text },
+    Key { path: "pool.endpoints.etcd.password", kind: Kind::Token },
     Key { path: "pool.resolver", kind: Kind::Server },
     Key { path: "pool.balance", kind: Kind::Words(BALANCE) },
     // More than 100 ms of gathering would eat into the trip's own age.
@@ -269,6 +301,11 @@ impl Kind {
             Kind::Backends => "host:port, one or more, or a source".to_owned(),
             Kind::Endpoint => "host:port".to_owned(),
             Kind::Server => "ip or ip:port".to_owned(),
+            Kind::Members => "host:port, one or more".to_owned(),
+            Kind::Port => "a port, or its name".to_owned(),
+            Kind::Url => "http:// or https:// and host:port".to_owned(),
+            Kind::Selector => "a selector".to_owned(),
+            Kind::File => "a file".to_owned(),
             Kind::Methods => "a list of methods".to_owned(),
             Kind::Method => "/pkg.Service/Method".to_owned(),
             Kind::Pools => "names, each with backends or settings".to_owned(),

@@ -4,11 +4,14 @@ use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 mod identity;
+#[cfg(feature = "k8s")]
+mod manifests;
 mod methods;
 mod mistakes;
 mod never_a_panic;
 mod pools;
 mod protos;
+mod registries;
 mod routes;
 mod routes_wrong;
 mod sound;
