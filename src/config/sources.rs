@@ -116,7 +116,7 @@ fn registry(node: &Node, key: &str, findings: &mut Findings<'_>) -> Option<Sourc
         }
         #[cfg(not(feature = "k8s"))]
         _ => {
-            findings.error(findings.place(name.referenced), &section.key("kubernetes"), without_kubernetes());
+            findings.error(findings.place(name.referenced), key, without_kubernetes());
             None
         }
     }

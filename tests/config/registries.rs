@@ -8,7 +8,7 @@ use switchyard::discovery::etcd::{Password, Settings, User};
 #[cfg(feature = "k8s")]
 use switchyard::discovery::kubernetes;
 
-use super::{assert_says, plan, read_with, said};
+use super::{assert_says, read_with, said};
 
 #[cfg(feature = "k8s")]
 fn pods(selector: &str) -> kubernetes::Settings {
@@ -38,7 +38,7 @@ pools:
         token_file: token
         ca: /etc/ca.crt
 ";
-    let plan = plan(text);
+    let plan = super::plan(text);
     let first = Source::Kubernetes(pods("app=oap,tier in (a, b)"));
     let service = kubernetes::Settings {
         kind: kubernetes::Kind::EndpointSlices { service: "oap".to_owned() },
