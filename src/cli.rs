@@ -36,6 +36,7 @@ enum Command {
     /// See it work: gateway, three collectors and a dozen agents in one process.
     Demo(demo::Args),
     /// Run the gateway.
+    #[command(visible_alias = "start")]
     Run(run::Args),
     /// Look a config file over: every problem at once, with its mend.
     Check(check::Args),

@@ -1,7 +1,8 @@
 //! What the operator wrote becomes what will run: a file and flags in, a sound plan or every problem at once out.
 //!
 //! The road is one way: `file` reads the YAML into a tree in which everything knows its place, `section` reads settings
-//! out of it with the bounds of `keys`, `draft` gathers them, `sound` looks at them together, `plan` is the result.
+//! out of it with the bounds of `keys`, `draft` gathers them, `sound` looks at them together, `plan` is the result. What
+//! Satellite's variables say is laid under the tree (`satellite`).
 //! Nothing on the road stops at a mistake: it is noted as a `Problem`, the default is taken, and reading goes on.
 //! The one exception is text that is no YAML at all, of which the parser can name only the first fault.
 
@@ -19,6 +20,7 @@ mod identity;
 pub mod keys;
 #[cfg(feature = "k8s")]
 mod kubernetes;
+mod listen;
 mod matches;
 mod methods;
 mod nearest;
@@ -29,6 +31,7 @@ mod problem;
 mod protos;
 mod reach;
 mod routes;
+mod satellite;
 mod secrets;
 mod section;
 mod sound;
@@ -44,7 +47,7 @@ pub use written::{Change, Written};
 
 use problem::Findings;
 
-/// Reads a config file's `text`; flags win over it. Files that it names are looked for beside `source_name`. `${VAR:-default}` is filled from the process's environment.
+/// Reads a config file's `text`, which may be empty; flags win over it, and it wins over Satellite's variables. Files that it names are looked for beside `source_name`. `${VAR:-default}` is filled from the process's environment.
 ///
 /// # Errors
 /// Every problem found, in the file's order. Warnings alone are no error: they come beside the plan.
@@ -67,8 +70,9 @@ pub fn load_with(
     variables: HashMap<String, String>,
 ) -> Result<(Plan, Vec<Problem>), Vec<Problem>> {
     let mut findings = Findings::new(source_name, text);
-    let tree = file::read(text, variables, &mut findings);
-    if let Some(tree) = tree {
+    let tree = file::read(text, variables.clone(), &mut findings);
+    if let Some(mut tree) = tree {
+        satellite::lay_under(&mut tree, &variables, overrides.to.is_some(), &mut findings);
         let mut draft = draft::read(&tree, &mut findings);
         overrides.apply(&mut draft, &mut findings);
         let (mut plan, paths) = draft.into_plan(&mut findings);

@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod descriptors;
 mod followers;
 mod ports;
 mod report;
@@ -32,6 +33,7 @@ use crate::pool::{Backends, Settings};
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
 
+use descriptors::Descriptors;
 use followers::Followers;
 use ports::Ports;
 use report::Reporter;
@@ -111,6 +113,7 @@ impl Gateway {
     /// When a port cannot be had; nothing is left running then.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let prometheus = metrics::install();
+        let descriptors = Descriptors::raise();
         let services = Services::new(&[proto::DESCRIPTOR_SET])?;
         let (leaving, is_leaving) = watch::channel(false);
         let (readiness, ready) = watch::channel(Readiness::Starting);
@@ -130,7 +133,12 @@ impl Gateway {
             .map(|worker| Thread::start(worker, parts.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let reporter = Reporter::new(&parts, threads.clone());
-        let tasks = vec![tokio::spawn(Arc::clone(&reporter).run(prometheus.clone()))];
+        let reserve = Arc::clone(descriptors.reserve());
+        descriptors.prepare(&parts.orders.pools, parts.workers, plan.limits.connections_max);
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&reporter).run(prometheus.clone())),
+            tokio::spawn(descriptors.run(Arc::clone(&reporter), parts.workers)),
+        ];
         let taker = Arc::clone(&reporter);
         let state = admin::State {
             snapshot: Arc::new(move || {
@@ -140,7 +148,7 @@ impl Gateway {
             ready,
             prometheus,
         };
-        let ports = Ports::new(threads.clone(), is_leaving, state);
+        let ports = Ports::new(threads.clone(), is_leaving, reserve, state);
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
         let followers = Followers::default();
@@ -193,12 +201,10 @@ impl Gateway {
     pub async fn reload(&self, plan: Plan) -> Result<(), StartError> {
         let mut running = self.running.lock().await;
         let prepared = running.ports.prepare(&plan)?;
-        running.followers.keep(&plan.pools, &plan.sources);
+        running.followers.keep(&plan);
         let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
-        let source_before = |name: &str| {
-            let before = &running.plan;
-            before.pools.iter().zip(&before.sources).find(|(pool, _)| pool.name == name).map(|(_, source)| source)
-        };
+        let source_before =
+            |name: &str| running.plan.pools_and_sources().find(|(pool, _)| pool.name == name).map(|(_, source)| source);
         let backends = |(settings, source): (&Settings, &Source)| match known(&settings.name) {
             Some(pool) => {
                 let named_before = pool.settings().backends.clone();
@@ -214,7 +220,7 @@ impl Gateway {
             }
             None => Backends::new(settings.clone()),
         };
-        let pools = plan.pools.iter().zip(&plan.sources).map(backends).collect();
+        let pools = plan.pools_and_sources().map(backends).collect();
         let orders = Orders { decided: Arc::new(decided(&plan, prepared.listeners())), pools };
         self.linger.store(linger_of(&plan), Relaxed);
         self.reporter.adopt(orders.clone());
@@ -227,7 +233,7 @@ impl Gateway {
         }
         let places = Arc::clone(&running.places);
         running.ports.open(prepared, &places)?;
-        running.followers.follow(orders.pools.iter().zip(&plan.sources));
+        running.followers.follow(orders.pools.iter().zip(plan.pools_and_sources().map(|(_, source)| source)));
         self.addresses.store(Arc::new(running.ports.addresses()));
         (running.plan, running.orders) = (plan, orders);
         Ok(())

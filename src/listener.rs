@@ -1,6 +1,7 @@
 //! The edge where agents arrive: listeners accept connections, a connection carries calls, a call carries messages.
 
 pub mod accept;
+pub mod admission;
 pub mod call;
 pub mod connection;
 mod counts;
@@ -16,4 +17,4 @@ pub mod sort;
 pub mod terms;
 pub mod worker;
 
-pub use settings::{LISTENERS, Limits, Reply, Settings};
+pub use settings::{LISTENERS, Limits, Reply, Settings, SourcePrefix};

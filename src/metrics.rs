@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod reason;
 pub mod table;
 
-pub use reason::{BadInput, LostReason, RefusedReason, RouteOutcome};
+pub use reason::{BadInput, LostReason, RefusedReason, RetiredReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -99,7 +99,18 @@ pub struct Listener {
     /// Connections accepted.
     pub connections: Counter,
     refused: [Counter; RefusedReason::ALL.len()],
+    retired: [Counter; RetiredReason::ALL.len()],
     bad_input: [Counter; BadInput::ALL.len()],
+}
+
+/// The file descriptors of the process.
+pub struct Descriptors {
+    /// Open now.
+    pub open: Gauge,
+    /// The most the process may have open.
+    pub limit: Gauge,
+    /// 1 while they are nearly used up.
+    pub short: Gauge,
 }
 
 /// The byte budget of messages in memory.
@@ -289,6 +300,7 @@ impl Listener {
             calls_open: table::CALLS_OPEN.gauge(&[name]),
             connections: table::CONNECTIONS.counter(&[name]),
             refused: RefusedReason::ALL.map(|reason| table::CONNECTIONS_REFUSED.counter(&[name, reason.name()])),
+            retired: RetiredReason::ALL.map(|reason| table::CONNECTIONS_RETIRED.counter(&[name, reason.name()])),
             bad_input: BadInput::ALL.map(|reason| table::CALLS_REFUSED.counter(&[name, reason.name()])),
         }
     }
@@ -298,9 +310,27 @@ impl Listener {
         &self.refused[reason.index()]
     }
 
-    /// Calls ended because of what they said.
+    /// Connections asked to go elsewhere for `reason`.
+    pub fn retired(&self, reason: RetiredReason) -> &Counter {
+        &self.retired[reason.index()]
+    }
+
+    /// Calls turned away, or ended because of what they said.
     pub fn bad_input(&self, reason: BadInput) -> &Counter {
         &self.bad_input[reason.index()]
+    }
+}
+
+// === impl Descriptors ===
+
+impl Descriptors {
+    /// The handles.
+    pub fn resolve() -> Self {
+        Self {
+            open: table::OPEN_DESCRIPTORS.gauge(&[]),
+            limit: table::DESCRIPTOR_LIMIT.gauge(&[]),
+            short: table::DESCRIPTORS_SHORT.gauge(&[]),
+        }
     }
 }
 
@@ -328,6 +358,7 @@ mod tests {
         let _ = Backend::of("oap", "oap-0:11800").answers("OK");
         let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
         let _ = Discovery::of("oap");
+        let _ = Descriptors::resolve();
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
         let _ = config_last_reload_success_timestamp();

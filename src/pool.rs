@@ -66,6 +66,8 @@ pub struct Pool {
     room: Notify,
     /// Bytes one backend may hold for this worker.
     held_bytes_max: Cell<usize>,
+    /// Messages, where the operator bounds them.
+    held_messages_max: Cell<Option<u64>>,
     draining: Cell<bool>,
 }
 
@@ -128,6 +130,7 @@ impl Pool {
             resting: RefCell::default(),
             room: Notify::new(),
             held_bytes_max: Cell::default(),
+            held_messages_max: Cell::default(),
             draining: Cell::new(false),
         });
         pool.follow();
@@ -160,6 +163,8 @@ impl Pool {
             self.settings.replace(Rc::new((*settings).clone()));
         }
         self.held_bytes_max.set(settings.in_flight_bytes_max / self.share.workers.max(1));
+        self.held_messages_max
+            .set(settings.in_flight_messages_max.map(|most| (most / self.share.workers.max(1)).max(1) as u64));
         let before = self.members();
         let known = |backend: &Arc<Backend>| before.iter().find(|member| Arc::ptr_eq(member.backend(), backend));
         let member = |backend: &Arc<Backend>| known(backend).cloned().unwrap_or_else(|| self.admit(backend));
@@ -291,6 +296,7 @@ impl Pool {
             && backend.is_up()
             && !load.starved.get()
             && load.held.get() < self.held_bytes_max.get()
+            && self.held_messages_max.get().is_none_or(|most| member.held_messages() < most)
     }
 
     /// Gives a parcel to a backend, as that can read it.

@@ -97,7 +97,7 @@ enum DetailArg {
     Ids,
 }
 
-/// Runs until SIGTERM or SIGINT, then ends at once.
+/// Runs until SIGTERM or SIGINT; then says GOAWAY and answers what it has for half a second.
 pub fn run(args: Args) -> ExitCode {
     let http = args.http;
     let print_every = args.print_every;
@@ -114,7 +114,9 @@ pub fn run(args: Args) -> ExitCode {
         .enable_all()
         .build()
         .and_then(|runtime| runtime.block_on(attend(&collector, http, print_every)));
-    print(&collector.counts());
+    // The runtime is gone by now, and with it whoever else held the collector.
+    let counts = Arc::into_inner(collector).map(|mut collector| collector.stop());
+    counts.iter().for_each(print);
     match watched {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Overrides, Plan};
+use crate::config::{self, Overrides, Plan};
 use crate::gateway::{Gateway, Summary};
 
 use super::reread::Reloader;
 
 /// Runs the gateway: agents' streams in, each message out to the backend that should have it.
 ///
-/// With `--to` no file is needed. SIGTERM and SIGINT drain and end it; SIGHUP reads the config again.
+/// With `--to`, or with SkyWalking Satellite's variables, no file is needed. SIGTERM and SIGINT drain and end it; SIGHUP
+/// reads the config again.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Config file (YAML); see `switchyard check`.
@@ -26,7 +27,9 @@ pub struct Args {
 }
 
 /// Runs until a signal; the exit code is 0 after a drain that lost nothing, 1 otherwise, 2 when it did not start.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(mut args: Args) -> ExitCode {
+    // Satellite's variable for the same.
+    args.config = args.config.or_else(|| std::env::var_os("SATELLITE_CONFIG").map(PathBuf::from));
     let plan = match plan(&args) {
         Ok(plan) => plan,
         Err(message) => {
@@ -92,7 +95,7 @@ async fn serve(args: Args, plan: Plan) -> ExitCode {
 fn plan(args: &Args) -> Result<Plan, String> {
     let (plan, warnings) = match &args.config {
         Some(file) => super::plan_of_file(file, &args.overrides)?,
-        None => Plan::from_flags(&args.overrides).map_err(|problems| super::all(&problems))?,
+        None => config::load("", "", &args.overrides).map_err(|problems| super::all(&problems))?,
     };
     warnings.iter().for_each(|warning| eprintln!("{warning}"));
     Ok(plan)

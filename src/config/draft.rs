@@ -1,19 +1,19 @@
 //! The file's settings gathered, each one right for itself; whether they go together is `sound`'s to say.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::compile::Compiler;
 use super::file::Node;
+use super::listen::{self, Listen};
 use super::plan::{Log, LogFormat, Plan};
 use super::pools::{PoolPaths, PoolsDraft};
 use super::problem::{Findings, Mistake};
 use super::routes::RouteDraft;
 use super::section::Section;
 use super::written::Written;
-use super::{address, identity, keys, methods, protos, routes};
+use super::{identity, keys, methods, protos, routes};
 use crate::listener::identity::Identity;
 use crate::listener::{self, Limits, Reply};
 use crate::message::flow::Flow;
@@ -26,7 +26,6 @@ pub(super) struct Draft<'a> {
     pub pools: PoolsDraft,
     pub reply: Reply,
     limits: Limits,
-    connections_per_listener: usize,
     memory_bytes: usize,
     methods: Vec<Method>,
     routes: Vec<RouteDraft<'a>>,
@@ -37,16 +36,7 @@ pub(super) struct Draft<'a> {
     log: Log,
 }
 
-/// One port, of agents or of our own.
-pub(super) struct Listen {
-    pub name: &'static str,
-    /// The address a bare port is taken on.
-    pub usual: IpAddr,
-    pub address: Option<SocketAddr>,
-}
-
 const MEMORY_BYTES: usize = 256 << 20;
-const CONNECTIONS_PER_LISTENER: usize = 10_000;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Reads the whole file.
@@ -55,10 +45,9 @@ pub(super) fn read<'a>(tree: &'a Node, findings: &mut Findings<'_>) -> Draft<'a>
     let limits = root.section("limits", findings);
     let schema = protos::read(&root, findings);
     Draft {
-        listen: listen(&root.section("listen", findings), findings),
+        listen: listen::read(&root, &limits, findings),
         pools: PoolsDraft::read(&root, findings),
         reply: root.word("reply", keys::REPLY, findings).map_or(Reply::default(), reply),
-        connections_per_listener: limits.size("connections_per_listener", CONNECTIONS_PER_LISTENER, findings),
         memory_bytes: limits.size("memory", MEMORY_BYTES, findings),
         limits: read_limits(&limits, findings),
         methods: methods::read(&root, &schema, findings),
@@ -76,11 +65,8 @@ impl Draft<'_> {
     pub fn into_plan(self, findings: &mut Findings<'_>) -> (Plan, Vec<PoolPaths>) {
         let [agents, access_logs, metrics, prometheus, admin] = self.listen;
         let served = [(agents, None), (access_logs, Some(Flow::AccessLogs)), (metrics, Some(Flow::Metrics))];
-        let settings = |(listen, only): (Listen, Option<Flow>)| {
-            let connections_max = self.connections_per_listener;
-            listen.address.map(|address| listener::Settings { name: listen.name, address, only, connections_max })
-        };
-        let listeners: Vec<listener::Settings> = served.into_iter().filter_map(settings).collect();
+        let listeners: Vec<listener::Settings> =
+            served.into_iter().filter_map(|(listen, only)| listen.settings(only)).collect();
         let drafts = self.pools.in_order(findings);
         let (paths, of_pools): (Vec<_>, Vec<_>) = drafts.into_iter().map(|draft| draft.apart(findings)).unzip();
         let (pools, sources): (Vec<_>, Vec<_>) = of_pools.into_iter().unzip();
@@ -117,26 +103,6 @@ pub(super) fn reply(word: usize) -> Reply {
     [Reply::Received, Reply::Delivered][word]
 }
 
-fn listen(section: &Section<'_>, findings: &mut Findings<'_>) -> [Listen; 5] {
-    const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let defaults = [("agents", ANY, 11_800), ("access_logs", ANY, 11_802), ("metrics", ANY, 11_803)];
-    let own = [("prometheus", ANY, 1_234), ("admin", HERE, 9_901)];
-    let [agents, access_logs, metrics] = defaults;
-    let [prometheus, admin] = own;
-    [agents, access_logs, metrics, prometheus, admin].map(|(name, usual, port)| {
-        let parse = |text: &str| match address::listen(text, usual)? {
-            // The flags allow it, for tests: who writes a file wants to know the port.
-            Some(address) if address.port() == 0 => {
-                Err(Mistake::new("nobody can find port 0", format!("write {}:{port}, or off", address.ip())))
-            }
-            address => Ok(address),
-        };
-        let default = Some(SocketAddr::new(usual, port));
-        Listen { name, usual, address: section.read(name, findings, parse).unwrap_or(default) }
-    })
-}
-
 fn read_limits(section: &Section<'_>, findings: &mut Findings<'_>) -> Limits {
     let usual = Limits::default();
     Limits {
@@ -148,6 +114,8 @@ fn read_limits(section: &Section<'_>, findings: &mut Findings<'_>) -> Limits {
         first_call_deadline: section.time("first_call_deadline", usual.first_call_deadline, findings),
         message_deadline: section.time("message_deadline", usual.message_deadline, findings),
         connection_age_max: section.time_or_off("connection_age", usual.connection_age_max, findings),
+        connection_age_grace: section.time_or_off("connection_age_grace", usual.connection_age_grace, findings),
+        connection_idle_max: section.time_or_off("idle_connection", usual.connection_idle_max, findings),
         relay_deadline: section.time("relay_deadline", usual.relay_deadline, findings),
     }
 }

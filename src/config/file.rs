@@ -54,7 +54,8 @@ pub(super) fn read(text: &str, variables: HashMap<String, String>, findings: &mu
         Ok(tree) if is_satellite(&tree) => {
             let mistake = Mistake::new(
                 "this is a file of SkyWalking Satellite, not of Switchyard",
-                "none of it is needed: `switchyard run --to HOST:PORT,...` with the addresses of its `client_list` does the same",
+                "none of it is needed: start without a file; SATELLITE_GRPC_CLIENT and its other variables are read as they are, \
+                 or say where to send with `--to HOST:PORT,...`",
             );
             findings.error(None, "", mistake);
             None

@@ -124,10 +124,18 @@ const TIB: u64 = 1 << 40;
 pub const KEYS: &[Key] = &[
     Key { path: "listen", kind: Kind::Group },
     Key { path: "listen.agents", kind: Kind::Address },
+    // What a port takes besides its address; the other ports of agents take the same.
+    Key { path: "listen.agents.address", kind: Kind::Address },
+    amount("listen.agents.connections", Unit::Count, 1, 1_000_000, None),
+    amount("listen.agents.calls", Unit::Count, 1, 10_000_000, Some("off")),
+    amount("listen.agents.connections_per_source", Unit::Count, 1, 1_000_000, Some("off")),
     Key { path: "listen.access_logs", kind: Kind::Address },
     Key { path: "listen.metrics", kind: Kind::Address },
+    // Our own ports, which have no agents to limit.
     Key { path: "listen.prometheus", kind: Kind::Address },
+    Key { path: "listen.prometheus.address", kind: Kind::Address },
     Key { path: "listen.admin", kind: Kind::Address },
+    Key { path: "listen.admin.address", kind: Kind::Address },
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
@@ -169,6 +177,10 @@ pub const KEYS: &[Key] = &[
     amount("pool.trip.answer_deadline", Unit::Time, 100 * MS, 10 * M, None),
     amount("pool.trip.hard_deadline", Unit::Time, 100 * MS, H, None),
     amount("pool.in_flight", Unit::Size, 64 * KIB, TIB, None),
+    // A parcel has up to 64 messages: a bound below that would be none.
+    amount("pool.in_flight_messages", Unit::Count, 64, 100_000_000, Some("off")),
+    // As `limits.connection_age`.
+    amount("pool.channel_age", Unit::Time, 10 * S, 30 * D, Some("off")),
     amount("pool.channels", Unit::Count, 1, 256, None),
     amount("pool.eject_after", Unit::Count, 1, 1_000, None),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),
@@ -235,6 +247,11 @@ pub const KEYS: &[Key] = &[
     amount("limits.memory", Unit::Size, 16 * MIB, TIB, None),
     amount("limits.connections", Unit::Count, 1, 1_000_000, None),
     amount("limits.connections_per_listener", Unit::Count, 1, 1_000_000, None),
+    amount("limits.connections_per_source", Unit::Count, 1, 1_000_000, Some("off")),
+    Key { path: "limits.source_prefix", kind: Kind::Group },
+    amount("limits.source_prefix.ipv4", Unit::Count, 8, 32, None),
+    amount("limits.source_prefix.ipv6", Unit::Count, 16, 128, None),
+    amount("limits.calls_per_listener", Unit::Count, 1, 10_000_000, Some("off")),
     amount("limits.calls_per_connection", Unit::Count, 1, 100_000, None),
     // 50 MiB is what OAP itself takes at most; a larger message could be accepted but never delivered.
     amount("limits.message", Unit::Size, 4 * KIB, 50 * MIB, None),
@@ -245,6 +262,8 @@ pub const KEYS: &[Key] = &[
     amount("limits.message_deadline", Unit::Time, 100 * MS, H, None),
     // Agents keep few connections and reconnect slowly: moving them more than once in ten seconds is churn.
     amount("limits.connection_age", Unit::Time, 10 * S, 30 * D, Some("off")),
+    amount("limits.connection_age_grace", Unit::Time, 100 * MS, D, Some("off")),
+    amount("limits.idle_connection", Unit::Time, 10 * S, 30 * D, Some("off")),
     amount("limits.relay_deadline", Unit::Time, 100 * MS, H, None),
     amount("drain_deadline", Unit::Time, 100 * MS, H, None),
     amount("workers", Unit::Count, 1, 1_024, Some("0")),
@@ -263,6 +282,11 @@ pub(super) fn bounds(path: &str) -> Option<&'static Bounds> {
         Kind::Amount(bounds) => Some(bounds),
         _ => None,
     })
+}
+
+/// Whether there is a setting of this path.
+pub(super) fn is_setting(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path == path)
 }
 
 /// The names that may stand directly under a group (`""`: the whole file).

@@ -24,7 +24,8 @@ pub struct Plan {
     pub reply: listener::Reply,
     /// Where messages go; at least one pool. What no rule is for goes to the first.
     pub pools: Vec<pool::Settings>,
-    /// Where each pool's backends are known from, one for each of `pools`; those of a static one stand in its settings.
+    /// Where each pool's backends are known from, in the order of `pools`; those of a static one stand in its settings. A
+    /// pool that has none here is static.
     pub sources: Vec<Source>,
     /// What is done with each method's messages.
     pub routes: Arc<Routes>,
@@ -95,7 +96,7 @@ impl Plan {
             .collect();
         lines.extend(self.prometheus.map(|address| port("prometheus", address, "/metrics /ready /live")));
         lines.extend(self.admin.map(|address| port("admin", address, "/snapshot /ready /live")));
-        let pools = self.pools.iter().zip(&self.sources).enumerate();
+        let pools = self.pools_and_sources().enumerate();
         lines.extend(pools.map(|(at, (pool, source))| describe_pool(at, pool, source)));
         lines.push(format!(
             "{:<12} {} for messages of up to {}, {}",
@@ -111,19 +112,25 @@ impl Plan {
         lines
     }
 
+    /// Every pool and where its backends are known from.
+    pub fn pools_and_sources(&self) -> impl Iterator<Item = (&pool::Settings, &Source)> {
+        self.pools.iter().zip(self.sources.iter().chain(std::iter::repeat(&Source::Static)))
+    }
+
     /// One line for `check`: `3 listeners, 1 pool (3 backends), 256MiB of memory`.
     pub fn summary(&self) -> String {
         let backends = |pool: &pool::Settings, source: &Source| match source {
             Source::Static => count(pool.backends.len(), "backend"),
             source => format!("backends from {source}"),
         };
-        let pools = match (self.pools.as_slice(), self.sources.as_slice()) {
-            ([pool], [source]) => format!("1 pool ({})", backends(pool, source)),
-            (pools, sources) => {
-                let all = pools.iter().zip(sources).take(POOLS_SHOWN);
-                let shown: Vec<String> =
-                    all.map(|(pool, source)| format!("{} {}", pool.name, backends(pool, source))).collect();
-                format!("{} ({}{})", count(pools.len(), "pool"), shown.join(", "), and_more(pools.len(), POOLS_SHOWN))
+        let pools = match self.pools.len() {
+            1 => {
+                self.pools_and_sources().map(|(pool, source)| format!("1 pool ({})", backends(pool, source))).collect()
+            }
+            all => {
+                let each = |(pool, source): (&pool::Settings, _)| format!("{} {}", pool.name, backends(pool, source));
+                let shown: Vec<String> = self.pools_and_sources().take(POOLS_SHOWN).map(each).collect();
+                format!("{} ({}{})", count(all, "pool"), shown.join(", "), and_more(all, POOLS_SHOWN))
             }
         };
         format!("{}, {pools}, {} of memory", count(self.listeners.len(), "listener"), show_size(self.memory_bytes))

@@ -171,6 +171,8 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         },
         linger: section.time("linger", usual.linger, findings),
         in_flight_bytes_max: section.size("in_flight", usual.in_flight_bytes_max, findings),
+        in_flight_messages_max: section.size_or_off("in_flight_messages", usual.in_flight_messages_max, findings),
+        channel_age_max: section.time_or_off("channel_age", usual.channel_age_max, findings),
         channels_max: section.size("channels", usual.channels_max, findings),
         eject_after: section.count("eject_after", usual.eject_after, findings),
         connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),

@@ -35,15 +35,16 @@ pub struct Place {
 pub struct Problem {
     /// Error or warning.
     pub severity: Severity,
-    /// Where; `None` for flags and for what is missing.
+    /// Where; `None` for flags, for variables and for what is missing.
     pub at: Option<Place>,
-    /// The setting's path, `pool.trip.age`, or the flag, `--to`; empty when the text is no YAML.
+    /// The setting's path, `pool.trip.age`, the flag, `--to`, or the variable, `SATELLITE_GRPC_CLIENT`; empty when the text
+    /// is no YAML.
     pub key: String,
     /// What is wrong.
     pub what: String,
     /// What to write instead.
     pub mend: String,
-    /// The file's name; empty for flags.
+    /// The file's name; empty for flags and variables.
     pub source: String,
     /// The line of the file `at` points into.
     pub snippet: Option<String>,
@@ -56,6 +57,8 @@ pub(super) struct Findings<'a> {
     problems: Vec<Problem>,
     /// Where each setting that was written came from, for what is found when settings are looked at together.
     origins: HashMap<String, Origin>,
+    /// Settings that stand in no file but were said by a variable of the environment, with its name.
+    variables: HashMap<String, String>,
     /// What no problem may show.
     hidden: Hidden,
     /// Settings in which something was wrong: their value is the default, which nobody should be blamed for.
@@ -96,6 +99,7 @@ impl<'a> Findings<'a> {
             text,
             problems: Vec::new(),
             origins: HashMap::new(),
+            variables: HashMap::new(),
             hidden: Hidden::default(),
             wrong: HashSet::new(),
         }
@@ -114,6 +118,11 @@ impl<'a> Findings<'a> {
     /// Keeps where a setting was written.
     pub fn remember(&mut self, path: &str, key: &str, at: Option<Place>) {
         self.origins.insert(path.to_owned(), Origin { key: key.to_owned(), at });
+    }
+
+    /// Keeps the variable of the environment that said a setting: it is named in the setting's place.
+    pub fn came_from(&mut self, path: &str, variable: &str) {
+        self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
     /// Whether nothing was found wrong in any of these settings.
@@ -236,7 +245,9 @@ impl<'a> Findings<'a> {
 
     fn add(&mut self, severity: Severity, at: Option<Place>, key: &str, Mistake { what, mend }: Mistake) {
         let snippet = at.and_then(|place| self.line(place.line)).map(str::to_owned);
-        let source = if key.starts_with("--") { String::new() } else { self.source.to_owned() };
+        let key = self.variables.get(key).filter(|_| at.is_none()).map_or(key, String::as_str);
+        let is_outside = key.starts_with("--") || key.starts_with(super::satellite::PREFIX);
+        let source = if is_outside { String::new() } else { self.source.to_owned() };
         self.problems.push(Problem { severity, at, key: key.to_owned(), what, mend, source, snippet });
     }
 

@@ -114,7 +114,7 @@ impl<'a> Section<'a> {
         self.read(name, findings, read).map_or(default, |nanos| nanos.map(Duration::from_nanos))
     }
 
-    /// A size, or `off`.
+    /// A size or a count, or `off`.
     pub fn size_or_off(&self, name: &str, default: Option<usize>, findings: &mut Findings<'_>) -> Option<usize> {
         let bounds = keys::bounds(self.table_path(name)).expect("the table has the amounts that are read");
         let read = |text: &str| if text == "off" { Ok(None) } else { bounds.read(text).map(Some) };

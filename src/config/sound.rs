@@ -1,5 +1,6 @@
 //! Whether settings that are right for themselves go together.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::address;
@@ -16,7 +17,7 @@ const MESSAGES_IN_MEMORY_MIN: usize = 4;
 /// Looks at everything together; `paths` says where the operator wrote about each pool.
 pub(super) fn check(plan: &Plan, paths: &[PoolPaths], findings: &mut Findings<'_>) {
     listeners(plan, findings);
-    for ((pool, source), paths) in plan.pools.iter().zip(&plan.sources).zip(paths) {
+    for ((pool, source), paths) in plan.pools_and_sources().zip(paths) {
         let at = At { plan, pool, source, paths };
         at.backends(findings);
         at.memory(findings);
@@ -56,15 +57,27 @@ fn listeners(plan: &Plan, findings: &mut Findings<'_>) {
         let mistake = Mistake::new("no port is left for agents", "open one of agents, access_logs and metrics");
         findings.error_in("listen.agents", mistake);
     }
-    let per_listener = plan.listeners.iter().map(|listener| listener.connections_max).max().unwrap_or(0);
-    let paths = ["limits.connections_per_listener", "limits.connections"];
-    if per_listener > plan.limits.connections_max && findings.fine(&paths) && findings.origin(paths[0]).1.is_some() {
-        let all = plan.limits.connections_max;
+    connections(plan, findings);
+}
+
+/// A port's limit that all ports together never let it reach; said once where the limit was written.
+fn connections(plan: &Plan, findings: &mut Findings<'_>) {
+    let all = plan.limits.connections_max;
+    let mut said = HashSet::new();
+    for listener in plan.listeners.iter().filter(|listener| listener.connections_max > all) {
+        let own = format!("listen.{}.connections", listener.name);
+        let shared = "limits.connections_per_listener".to_owned();
+        let path = if findings.origin(&own).1.is_some() { own } else { shared };
+        let is_written = findings.origin(&path).1.is_some() && findings.fine(&[&path, "limits.connections"]);
+        if !is_written || !said.insert(path.clone()) {
+            continue;
+        }
+        let here = listener.connections_max;
         let mistake = Mistake::new(
-            format!("{per_listener} cannot be reached: limits.connections allows {all} over all listeners"),
-            format!("raise limits.connections to {per_listener}, or lower this"),
+            format!("{here} cannot be reached: limits.connections allows {all} over all listeners"),
+            format!("raise limits.connections to {here}, or lower this"),
         );
-        findings.warn_of(paths[0], mistake);
+        findings.warn_of(&path, mistake);
     }
 }
 
@@ -105,15 +118,9 @@ impl At<'_> {
 
     /// Looks into the file that lists the backends: it may come later and be mended while the gateway runs.
     fn listed(&self, listed: &file::Settings, findings: &mut Findings<'_>) {
-        let path = listed.path.display();
-        let (what, mend) = match std::fs::read_to_string(&listed.path) {
-            Ok(text) => match file::read(&text, &listed.path) {
-                Ok(_) => return,
-                Err(trouble) => (trouble.to_string(), "mend the file; it is read again every second"),
-            },
-            Err(error) => (format!("{path} cannot be read: {error}"), "write it; until then the pool's messages wait"),
-        };
-        findings.warn_of(&self.paths.backends, Mistake::new(what, mend));
+        let Err(trouble) = file::look(&listed.path) else { return };
+        let mend = "write it or mend it; it is read again every second, and until then the pool's messages wait";
+        findings.warn_of(&self.paths.backends, Mistake::new(trouble.to_string(), mend));
     }
 
     /// Says that one name is one backend, however many addresses it has. Not of a name without a dot, which mostly is one

@@ -1,6 +1,5 @@
 //! What stands between a source and its pool: passes on what changed, keeps the last good set, says once what is wrong.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,6 +27,9 @@ pub enum Trouble {
     Failed(String),
 }
 
+/// Names in the log's line on a first set.
+const NAMES_SHOWN: usize = 8;
+
 // === impl Announcer ===
 
 impl Announcer {
@@ -54,8 +56,11 @@ impl Announcer {
             self.handles.unchanged.increment(1);
             return;
         }
-        let change = Change::between(self.told.as_deref().unwrap_or_default(), &all);
-        tracing::info!(pool = %self.pool, backends = all.len(), "backends found: {change}");
+        // Later changes are the pool's to log: it knows who is new to it.
+        if self.told.is_none() {
+            let names: Vec<&str> = all.iter().take(NAMES_SHOWN).map(|found| found.name.as_str()).collect();
+            tracing::info!(pool = %self.pool, backends = all.len(), first = ?names, "backends found");
+        }
         self.handles.changed.increment(1);
         self.handles.backends.set(all.len() as f64);
         self.told = Some(all.clone());
@@ -105,54 +110,6 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Empty(what) | Trouble::Failed(what) => f.write_str(what),
         }
-    }
-}
-
-/// The difference between two sets, for the log.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Change {
-    added: Vec<String>,
-    gone: Vec<String>,
-    /// Those of which something else than their being there is new.
-    changed: Vec<String>,
-}
-
-/// Names in one line of the log; of more, the number is told.
-const NAMES_SHOWN: usize = 8;
-
-// === impl Change ===
-
-impl Change {
-    fn between(before: &[Found], after: &[Found]) -> Self {
-        let old: HashMap<&str, &Found> = before.iter().map(|found| (found.name.as_str(), found)).collect();
-        let new: HashMap<&str, &Found> = after.iter().map(|found| (found.name.as_str(), found)).collect();
-        let mut change = Self::default();
-        for found in after {
-            match old.get(found.name.as_str()) {
-                None => change.added.push(found.name.clone()),
-                Some(was) if *was != found => change.changed.push(found.name.clone()),
-                Some(_) => {}
-            }
-        }
-        change.gone =
-            before.iter().filter(|was| !new.contains_key(was.name.as_str())).map(|was| was.name.clone()).collect();
-        change
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [("added", &self.added), ("gone", &self.gone), ("changed", &self.changed)];
-        let mut separator = "";
-        for (what, names) in parts.into_iter().filter(|(_, names)| !names.is_empty()) {
-            let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
-            write!(f, "{separator}{what} {}", shown.join(", "))?;
-            if names.len() > NAMES_SHOWN {
-                write!(f, " and {} more", names.len() - NAMES_SHOWN)?;
-            }
-            separator = "; ";
-        }
-        Ok(())
     }
 }
 
@@ -212,12 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_in_one_line() {
-        let before = [backend("a"), backend("b"), backend("c")];
-        let after = [Found { priority: 1, ..backend("b") }, backend("c"), backend("d")];
-        let change = Change::between(&before, &after).to_string();
-        assert_eq!(change, "added d:11800; gone a:11800; changed b:11800");
-        let many: Vec<Found> = (0..20).map(|number| backend(&format!("oap-{number:02}"))).collect();
-        assert!(Change::between(&[], &many).to_string().ends_with("oap-07:11800 and 12 more"));
+    fn every_look_is_counted_by_what_it_gave() {
+        let prometheus = metrics::install();
+        let mut announcer = Announcer::new("announced", |_| {});
+        announcer.failed(Trouble::Failed("no answer".to_owned()));
+        announcer.found(vec![backend("a"), backend("b")]);
+        announcer.found(vec![backend("b"), backend("a")]);
+        announcer.found(Vec::new());
+        let text = prometheus.render();
+        let value = |of: &str| {
+            let line = text.lines().find(|line| line.contains("\"announced\"") && line.contains(of)).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        let counts = ["changed", "unchanged", "empty", "failed"].map(|result| value(&format!("result=\"{result}\"")));
+        assert_eq!((counts, value("discovery_backends")), ([1.0; 4], 2.0));
+        assert!(value("last_success_timestamp") > 1.7e9, "Unix time");
     }
 }

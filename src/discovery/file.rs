@@ -1,6 +1,8 @@
 //! Backends listed in a file that somebody else keeps.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +36,9 @@ pub async fn follow(settings: Settings, mut announcer: Announcer) {
     let mut last = None;
     loop {
         tick.tick().await;
-        let text = text(&settings.path).await;
+        let path = settings.path.clone();
+        // It fails only when the runtime ends.
+        let Ok(text) = tokio::task::spawn_blocking(move || text(&path)).await else { return };
         // What has been read is not read again, but it is a look.
         let looked = match last {
             Some((ref before, ref looked)) if *before == text => Result::clone(looked),
@@ -48,13 +52,27 @@ pub async fn follow(settings: Settings, mut announcer: Announcer) {
     }
 }
 
-async fn text(path: &Path) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let length = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
-    if length > FILE_BYTES_MAX {
+/// Looks into a file once. Blocks as long as the file system does.
+///
+/// # Errors
+/// As [`read`], and [`Trouble::Failed`] when the file cannot be read.
+pub fn look(path: &Path) -> Result<Vec<Found>, Trouble> {
+    text(path).map_err(Trouble::Failed).and_then(|text| read(&text, path))
+}
+
+/// What is in the file. Neither a pipe nor a device can hold it up or fill the memory.
+fn text(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("{} cannot be read: {error}", path.display());
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{} is no file", path.display()));
+    }
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("{} is larger than 1 MiB, which no list of backends is", path.display()));
     }
-    tokio::fs::read_to_string(path).await.map_err(unreadable)
+    Ok(text)
 }
 
 /// Reads a list of backends, YAML or JSON: `host:port`, or a map of `endpoint`, `name`, `weight`, `priority` and `zone`.
@@ -188,6 +206,15 @@ mod tests {
             let trouble = listed(text).unwrap_err();
             assert!(trouble.contains(said), "{text:?}: {trouble}");
             assert!(trouble.lines().count() == 1, "one line of the log: {trouble}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        for (path, said) in [("/dev/zero", "is no file"), ("/", "is no file"), ("no/such/list.yaml", "cannot be read")]
+        {
+            let trouble = look(Path::new(path)).unwrap_err().to_string();
+            assert!(trouble.contains(said), "{trouble}");
         }
     }
 

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
 
+use crate::config::Plan;
 use crate::discovery::{self, Source};
-use crate::pool::{Backends, Settings};
+use crate::pool::Backends;
 
 /// One task for each pool that has a source.
 #[derive(Default)]
@@ -24,11 +25,11 @@ struct Follower {
 // === impl Followers ===
 
 impl Followers {
-    /// Ends those of pools and sources that are not among these. Once it returns, they say nothing more.
-    pub fn keep(&mut self, pools: &[Settings], sources: &[Source]) {
+    /// Ends those whose pool or source is not in this plan. Once it returns, they say nothing more.
+    pub fn keep(&mut self, plan: &Plan) {
         self.0.retain(|old| {
             let name = &old.pool.settings().name;
-            pools.iter().zip(sources).any(|(pool, source)| pool.name == *name && old.source == *source)
+            plan.pools_and_sources().any(|(pool, source)| pool.name == *name && old.source == *source)
         });
     }
 
@@ -82,6 +83,7 @@ impl Drop for Follower {
 mod tests {
     use super::*;
     use crate::discovery::file;
+    use crate::pool::Settings;
 
     fn listed(name: &str) -> Source {
         Source::File(file::Settings { path: std::env::temp_dir().join(format!("no-such-list-{name}.yaml")) })

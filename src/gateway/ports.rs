@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::Plan;
+use crate::listener::admission::{Admission, Reserve};
 use crate::listener::{self, accept};
 
 use super::Addresses;
@@ -19,6 +20,8 @@ use super::thread::{self, Thread};
 pub struct Ports {
     threads: Vec<Arc<Thread>>,
     leaving: watch::Receiver<bool>,
+    /// What connections of agents leave to others.
+    reserve: Arc<Reserve>,
     admin: admin::State,
     agents: Vec<Agents>,
     /// Of Prometheus and of people.
@@ -61,8 +64,13 @@ const OWN: [&str; 2] = ["prometheus", "admin"];
 
 impl Ports {
     /// No port yet.
-    pub fn new(threads: Vec<Arc<Thread>>, leaving: watch::Receiver<bool>, admin: admin::State) -> Self {
-        Self { threads, leaving, admin, agents: Vec::new(), own: [None, None] }
+    pub fn new(
+        threads: Vec<Arc<Thread>>,
+        leaving: watch::Receiver<bool>,
+        reserve: Arc<Reserve>,
+        admin: admin::State,
+    ) -> Self {
+        Self { threads, leaving, reserve, admin, agents: Vec::new(), own: [None, None] }
     }
 
     /// Binds what the plan asks for and is not bound. Dropped, it leaves everything as it was.
@@ -105,8 +113,9 @@ impl Ports {
             let listener = TcpListener::from_std(port.socket.try_clone()?)?;
             let workers = self.threads.clone();
             let hand_over = move |arrival| thread::least_busy(&workers).serve(arrival);
-            let leaving = self.leaving.clone();
-            let accepting = accept::run(listener, settings.number(), settings, Arc::clone(places), leaving, hand_over);
+            let (number, leaving) = (settings.number(), self.leaving.clone());
+            let admission = Admission::new(settings, Arc::clone(places), Arc::clone(&self.reserve));
+            let accepting = accept::run(listener, number, admission, leaving, hand_over);
             let places = Arc::clone(places);
             agents.push(Agents { port, places, _acceptor: Closing(tokio::spawn(accepting)) });
         }

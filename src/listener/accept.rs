@@ -1,22 +1,24 @@
-//! Accepts connections: a permit before each, a pause when the process is out of descriptors.
+//! Accepts connections and hands them to workers.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-use crate::metrics::{self, RefusedReason};
+use tokio::sync::watch;
 
 use super::Settings;
-
-/// How long accepting rests when the kernel has nothing to give: the connection stays in the backlog meanwhile.
-const REST: Duration = Duration::from_millis(100);
+use super::admission::{Admission, Places};
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// An agent whose machine or network is gone says nothing at its end, and its connection would stay for ever: the kernel
+/// asks after a minute of silence, and gives it up a minute later.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_RETRIES: u32 = 4;
 
 /// A connection on its way to a worker.
 pub struct Arrival {
@@ -27,7 +29,7 @@ pub struct Arrival {
     /// The listener's place in the plan.
     pub port: usize,
     /// Its places among the connections allowed; dropped when it is over.
-    pub places: [OwnedSemaphorePermit; 2],
+    pub places: Places,
 }
 
 /// Binds a listener.
@@ -50,57 +52,42 @@ pub fn bind(settings: &Settings) -> io::Result<TcpListener> {
         if settings.address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() };
     let socket = socket.map_err(explain)?;
     socket.set_reuseaddr(true).map_err(explain)?;
+    // What is accepted inherits it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(TCP_KEEPALIVE)
+        .with_interval(TCP_KEEPALIVE_INTERVAL)
+        .with_retries(TCP_KEEPALIVE_RETRIES);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(explain)?;
     socket.bind(settings.address).map_err(explain)?;
     socket.listen(BACKLOG).map_err(explain)
 }
 
-/// Accepts until `leaving` turns true. This listener's own permit is taken *before* accept, so that connections over its
-/// limit wait in the kernel and cost nothing. The permit for all listeners is taken after it, or an idle listener would
-/// hold one for nobody; at that limit each listener keeps a single accepted connection waiting.
+/// Accepts until `leaving` turns true; who comes in is for `admission` to say.
 pub async fn run(
     listener: TcpListener,
     port: usize,
-    settings: Settings,
-    everywhere: Arc<Semaphore>,
+    mut admission: Admission,
     mut leaving: watch::Receiver<bool>,
     hand_over: impl Fn(Arrival),
 ) {
-    let handles = metrics::Listener::of(settings.name);
-    let here = Arc::new(Semaphore::new(settings.connections_max));
     loop {
         let next = async {
-            let here = place(&here, &settings, &handles).await;
+            let here = admission.place().await;
             let (stream, peer) = listener.accept().await?;
-            let everywhere = place(&everywhere, &settings, &handles).await;
-            Ok((stream.into_std()?, peer, [here, everywhere]))
+            let admitted = admission.admit(stream.into_std()?, peer, here).await?;
+            Ok(admitted.map(|(stream, places)| Arrival { stream, peer, port, places }))
         };
         let accepted: io::Result<_> = tokio::select! {
             next = next => next,
             _ = leaving.wait_for(|leaving| *leaving) => return,
         };
         match accepted {
-            Ok((stream, peer, places)) => {
-                handles.connections.increment(1);
-                hand_over(Arrival { stream, peer, port, places });
-            }
+            Ok(Some(arrival)) => hand_over(arrival),
+            Ok(None) => {}
             Err(error) if is_peers_own(&error) => {}
-            Err(error) => {
-                // EMFILE and its kin. Without the rest this loop would spin, for the backlog stays readable.
-                tracing::error!(listener = settings.name, %error, "cannot accept; resting");
-                handles.refused(RefusedReason::Emfile).increment(1);
-                tokio::time::sleep(REST).await;
-            }
+            Err(error) => admission.rest(&error).await,
         }
     }
-}
-
-/// A place among the connections allowed; waits, and says so, when there is none.
-async fn place(places: &Arc<Semaphore>, settings: &Settings, handles: &metrics::Listener) -> OwnedSemaphorePermit {
-    if places.available_permits() == 0 {
-        tracing::warn!(listener = settings.name, "as many connections as allowed: the next ones wait");
-        handles.refused(RefusedReason::Limit).increment(1);
-    }
-    Arc::clone(places).acquire_owned().await.expect("never closed")
 }
 
 /// The peer was gone before it was accepted.
@@ -114,7 +101,7 @@ impl Arrival {
     ///
     /// # Errors
     /// When the kernel refuses to watch it.
-    pub fn settle(self) -> io::Result<(TcpStream, SocketAddr, usize, [OwnedSemaphorePermit; 2])> {
+    pub fn settle(self) -> io::Result<(TcpStream, SocketAddr, usize, Places)> {
         Ok((TcpStream::from_std(self.stream)?, self.peer, self.port, self.places))
     }
 }

@@ -17,13 +17,13 @@ use crate::wire::server::Call;
 
 use super::records::RecordsCall;
 use super::relay::RelayCall;
-use super::reply::Complaint;
+use super::reply::{Complaint, Tone};
 use super::sort::{Caller, SortCall};
 use super::terms::Terms;
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
 
-/// Serves one call to its end.
-pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
+/// Serves one call to its end, or until `closing` ends it.
+pub async fn serve(call: Call, worker: Rc<Worker>, closing: Rc<Closing>, port: usize, peer: IpAddr) {
     if worker.shared.services.serves(call.head.uri.path()) {
         return worker.shared.services.answer(call).await;
     }
@@ -39,14 +39,18 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
     let received = worker.received(listener, path);
     received.calls.increment(1);
     let entry = worker.shared.register.enter(port, listener, path, peer);
+    // Entered first and looked at then: workers that let calls in at the same time never let in one too many.
+    if terms.calls_max(port).is_some_and(|most| entry.calls_open() > most) {
+        return worker.refuse(call.answer, listener, &Tone::of(path).too_many_calls());
+    }
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
-            RelayCall { worker, route: Arc::clone(route), call, received, entry, terms: Rc::clone(&terms) }.run().await;
+            let terms = Rc::clone(&terms);
+            RelayCall { worker, closing, route: Arc::clone(route), call, received, entry, terms }.run().await;
         }
         Split::Records(_) => {
-            RecordsCall { worker, route: Arc::clone(route), call, received, entry, terms: Rc::clone(&terms) }
-                .run()
-                .await
+            let terms = Rc::clone(&terms);
+            RecordsCall { worker, closing, route: Arc::clone(route), call, received, entry, terms }.run().await;
         }
         Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {
@@ -57,7 +61,9 @@ pub async fn serve(call: Call, worker: Rc<Worker>, port: usize, peer: IpAddr) {
             let metadata = terms.decided.identity.metadata(&call.head.headers);
             let sorter = Sorter::new(route, listener, &call.head.headers, metadata, &terms.sorters);
             let (flow, inflow, answering) = (route.method.flow, call.inflow, call.answer);
-            SortCall { worker, flow, inflow, answering, encoding, sorter, received, entry, terms, caller }.run().await;
+            let call =
+                SortCall { worker, closing, flow, inflow, answering, encoding, sorter, received, entry, terms, caller };
+            call.run().await;
         }
     }
 }

@@ -7,16 +7,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+mod life;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-use crate::metrics::RefusedReason;
+use crate::metrics::{RefusedReason, RetiredReason};
 use crate::wire::quiet::Quiet;
 use crate::wire::server::{Call, Connection, Settings};
 
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
+use life::{Due, Life};
 
 /// Bytes all connections together may have sent ahead of their permits. A connection's window is its even share, so
 /// that many agents cannot fill the memory from outside the budget.
@@ -39,9 +42,11 @@ struct Served {
     peer: SocketAddr,
     connection: Connection,
     calls: FuturesUnordered<Serving>,
-    /// For the first call, then for the age of the connection.
+    /// Ends its calls: with the worker's, or when it has been leaving for long.
+    closing: Rc<Closing>,
+    life: Life,
+    /// For the next deadline of its life; `None` when there is none.
     timer: Option<Pin<Box<Sleep>>>,
-    had_a_call: bool,
     is_leaving: bool,
 }
 
@@ -60,12 +65,24 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
             return;
         }
     };
-    let timer = Some(Box::pin(tokio::time::sleep(limits.first_call_deadline)));
-    let calls = FuturesUnordered::new();
-    let mut served =
-        Served { worker, port, peer, connection, calls, timer, had_a_call: false, is_leaving: *leaving.borrow() };
-    if served.is_leaving {
-        served.connection.go_away();
+    let now = Instant::now();
+    let mut served = Served {
+        life: Life::begin(now, limits, limits.connection_age_max.map(jittered)),
+        closing: match limits.connection_age_grace {
+            Some(_) => Closing::within(&worker.closing),
+            None => Rc::clone(&worker.closing),
+        },
+        worker,
+        port,
+        peer,
+        connection,
+        calls: FuturesUnordered::new(),
+        timer: None,
+        is_leaving: false,
+    };
+    served.set_timer(now);
+    if *leaving.borrow() {
+        served.leave();
     }
     {
         let leaving = async { leaving.wait_for(|leaving| *leaving).await.is_ok() };
@@ -113,40 +130,68 @@ impl Served {
                 Poll::Pending => break,
             }
         }
+        let had_calls = !self.calls.is_empty();
         let gauge = &self.worker.ports[self.port].metrics.calls_open;
         while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {
             gauge.decrement(1.0);
+        }
+        if had_calls && self.calls.is_empty() {
+            let now = Instant::now();
+            self.life.idle(now);
+            self.set_timer(now);
         }
         self.poll_timer(cx)
     }
 
     fn begin(&mut self, call: Call) {
-        if !std::mem::replace(&mut self.had_a_call, true) {
-            self.timer =
-                self.worker.terms().limits().connection_age_max.map(|age| Box::pin(tokio::time::sleep(jittered(age))));
-        }
+        self.life.call_begun();
         self.worker.ports[self.port].metrics.calls_open.increment(1.0);
-        let worker = Rc::clone(&self.worker);
-        self.calls.push(Box::pin(super::call::serve(call, worker, self.port, self.peer.ip())));
+        let (worker, closing) = (Rc::clone(&self.worker), Rc::clone(&self.closing));
+        self.calls.push(Box::pin(super::call::serve(call, worker, closing, self.port, self.peer.ip())));
     }
 
-    /// Ready when no call came in time. At its age limit the connection is asked to go elsewhere and lives on while
-    /// it has calls.
+    /// Does what is due; ready when the connection is to be closed.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
-        if timer.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+        while let Some(timer) = &mut self.timer {
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            while let Some(due) = self.life.due(now) {
+                let metrics = &self.worker.ports[self.port].metrics;
+                match due {
+                    Due::Silent => {
+                        metrics.refused(RefusedReason::Handshake).increment(1);
+                        return Poll::Ready(());
+                    }
+                    Due::Over => return Poll::Ready(()),
+                    Due::Old => metrics.retired(RetiredReason::Age).increment(1),
+                    Due::Idle => metrics.retired(RetiredReason::Idle).increment(1),
+                    Due::EndCalls => self.closing.close(),
+                }
+                if due != Due::EndCalls {
+                    self.leave();
+                }
+                // The connection has something to send, or its calls have.
+                cx.waker().wake_by_ref();
+            }
+            self.set_timer(now);
         }
-        self.timer = None;
-        if !self.had_a_call {
-            self.worker.ports[self.port].metrics.refused(RefusedReason::Handshake).increment(1);
-            return Poll::Ready(());
-        }
-        self.leave();
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
+    /// Waits for the next deadline from now on. One that came nearer needs this; one that moved away, as idleness does
+    /// with every call, is found out when the timer goes off.
+    fn set_timer(&mut self, now: Instant) {
+        match (self.life.next(now), &mut self.timer) {
+            (Some(at), Some(timer)) if at < timer.deadline() || timer.is_elapsed() => timer.as_mut().reset(at),
+            (Some(_), Some(_)) => {}
+            (Some(at), none) => *none = Some(Box::pin(tokio::time::sleep_until(at))),
+            (None, timer) => *timer = None,
+        }
+    }
+
+    /// Asks the peer to go elsewhere; the connection lives on while it has calls.
     fn leave(&mut self) {
         if !std::mem::replace(&mut self.is_leaving, true) {
             self.connection.go_away();

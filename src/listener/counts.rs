@@ -8,11 +8,13 @@ use crate::pool::backend::Backend;
 
 use super::held::Held;
 use super::register::Entry;
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
 
 /// What one call brought and what became of it.
 pub(super) struct Counts {
     pub worker: Rc<Worker>,
+    /// Ends the call.
+    pub closing: Rc<Closing>,
     receipt: Receipt,
     held: Held,
     bytes: usize,
@@ -21,9 +23,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub fn open(worker: Rc<Worker>, received: Rc<metrics::Received>, entry: Entry) -> Self {
+    pub fn open(worker: Rc<Worker>, closing: Rc<Closing>, received: Rc<metrics::Received>, entry: Entry) -> Self {
         let (receipt, held) = (Receipt::open(&worker.books), Held::new(&worker));
-        Self { receipt, held, bytes: 0, received, entry, worker }
+        Self { receipt, held, bytes: 0, received, entry, worker, closing }
     }
 
     pub fn add(&mut self, messages: u32, bytes: usize) {

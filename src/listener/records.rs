@@ -35,7 +35,7 @@ use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::{Complaint, Tone};
 use super::terms::Terms;
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
 use attempt::{Answered, Attempt};
 use course::Courses;
 use division::Piece;
@@ -46,6 +46,8 @@ use reading::Reading;
 pub struct RecordsCall {
     /// Its worker.
     pub worker: Rc<Worker>,
+    /// Ends it.
+    pub closing: Rc<Closing>,
     /// What to do with it.
     pub route: Arc<Route>,
     /// The call.
@@ -110,8 +112,8 @@ impl RecordsCall {
         let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity).read_here();
         let rules = Rules::of(&self.route.rules, listener, &head.headers);
         let courses = Courses::new(rules, &self.route, &terms);
-        let mut counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
-        let reading = Reading::new(inflow, (Rc::clone(&worker), Rc::clone(&terms)), method.flow, outbound.deadline);
+        let mut counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
+        let reading = Reading::new(inflow, &counts, Rc::clone(&terms), method.flow, outbound.deadline);
         let serving = async {
             let message = reading.message(&mut counts).await?;
             let until = outbound.deadline.unwrap_or_else(|| Instant::now() + terms.limits().relay_deadline);

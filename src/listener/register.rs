@@ -1,4 +1,4 @@
-//! The register of open calls, for people who look: what it says is never used to decide anything.
+//! The register of open calls, for people who look, and sums of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -108,6 +108,11 @@ impl Entry {
     /// The listener the call came in by.
     pub fn listener(&self) -> &'static str {
         self.record.listener
+    }
+
+    /// Calls open now on the call's listener, itself included.
+    pub fn calls_open(&self) -> usize {
+        usize::try_from(self.register.ports[self.port].calls.load(Relaxed)).unwrap_or(usize::MAX)
     }
 
     /// Notes messages that arrived.

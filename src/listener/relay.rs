@@ -26,7 +26,7 @@ use super::outbound::{Outbound, while_caller_waits};
 use super::register::Entry;
 use super::reply::Tone;
 use super::terms::Terms;
-use super::worker::Worker;
+use super::worker::{Closing, Worker};
 use direction::Direction;
 use exchange::{Ended, Exchange};
 use request::Request as Sent;
@@ -35,6 +35,8 @@ use request::Request as Sent;
 pub struct RelayCall {
     /// Its worker.
     pub worker: Rc<Worker>,
+    /// Ends it.
+    pub closing: Rc<Closing>,
     /// What to do with it.
     pub route: Arc<Route>,
     /// The call.
@@ -70,12 +72,12 @@ impl RelayCall {
         let listener = self.entry.listener();
         let (worker, terms, method) = (Rc::clone(&self.worker), Rc::clone(&self.terms), &self.route.method);
         let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity);
-        let counts = Counts::open(Rc::clone(&worker), self.received, self.entry);
+        let counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
         let mut sent = Sent::new(inflow, counts, method, &head.headers, terms.limits().message_bytes_max);
         let mut direction = Direction::new(&self.route, listener, &head.headers, &terms);
         if direction.must_read() {
             let open_until = outbound.until(terms.limits().relay_deadline);
-            let mut ear = worker.closing.ear();
+            let mut ear = sent.counts.closing.ear();
             // A caller that goes ends it, too, but what it said before is read first.
             let mut named = pin!(sent.first_message_within(|body| direction.read(body)));
             let named = poll_fn(|cx| match ear.must_end(cx) {

@@ -81,6 +81,15 @@ impl Tone {
         Status::new(code, "no backend could take the call in time; see switchyard_backend_up")
     }
 
+    /// The listener has as many calls as the operator allows; the caller shall come again.
+    pub fn too_many_calls(self) -> Complaint {
+        let code = match self {
+            Tone::Agent => Code::Aborted,
+            Tone::Exporter | Tone::Plain => Code::Unavailable,
+        };
+        Complaint::new(BadInput::Limit, code, "as many calls as allowed are open here (calls_per_listener); come again")
+    }
+
     /// The backend's stream broke after it had been used.
     pub fn broken(self, lost: &Break) -> Status {
         self.soften(Status { message: format!("the backend's stream broke: {}", lost.why), ..lost.to_status() })
@@ -175,6 +184,7 @@ mod tests {
             let lost = Break::new(crate::wire::stream::BreakKind::ConnectionLost, "gone");
             for status in [
                 tone.no_backend(),
+                tone.too_many_calls().status,
                 tone.broken(&lost),
                 tone.soften(Status::new(Code::Unavailable, "")),
                 tone.soften(Status::new(Code::ResourceExhausted, "Watermark exceeded")),

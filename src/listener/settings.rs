@@ -20,6 +20,22 @@ pub struct Settings {
     pub only: Option<Flow>,
     /// Connections open at once on this listener; more wait in the kernel's backlog.
     pub connections_max: usize,
+    /// Calls open at once on this listener; more are refused. `None`: as many as come.
+    pub calls_max: Option<usize>,
+    /// Connections open at once on this listener from one source, see [`SourcePrefix`]; more are closed at once.
+    /// `None`: as many as come.
+    pub connections_per_source_max: Option<usize>,
+    /// What one source is.
+    pub source_prefix: SourcePrefix,
+}
+
+/// What counts as one source: addresses that have their first bits in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePrefix {
+    /// Of an IPv4 address.
+    pub ipv4_bits: u32,
+    /// Of an IPv6 address; one machine commonly has a /64 to itself.
+    pub ipv6_bits: u32,
 }
 
 impl Settings {
@@ -58,6 +74,10 @@ pub struct Limits {
     pub message_deadline: Duration,
     /// Age at which a connection is asked to go elsewhere (GOAWAY), give or take 10 %; `None`: never.
     pub connection_age_max: Option<Duration>,
+    /// From then on until calls that are still open are ended; `None`: they stay as long as they like.
+    pub connection_age_grace: Option<Duration>,
+    /// Without a call for this long a connection is asked to go; `None`: it may stay.
+    pub connection_idle_max: Option<Duration>,
     /// How long a relayed call without a deadline of its own may wait for a backend.
     pub relay_deadline: Duration,
 }
@@ -73,7 +93,15 @@ impl Default for Limits {
             first_call_deadline: Duration::from_secs(10),
             message_deadline: Duration::from_secs(30),
             connection_age_max: None,
+            connection_age_grace: None,
+            connection_idle_max: None,
             relay_deadline: Duration::from_secs(20),
         }
+    }
+}
+
+impl Default for SourcePrefix {
+    fn default() -> Self {
+        Self { ipv4_bits: 32, ipv6_bits: 64 }
     }
 }

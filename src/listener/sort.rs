@@ -28,13 +28,15 @@ use super::held::Held;
 use super::register::Entry;
 use super::reply::{self, Complaint};
 use super::terms::Terms;
-use super::worker::{Ear, Worker};
+use super::worker::{Closing, Ear, Worker};
 use arrivals::{Arrivals, End};
 
 /// A call that is being sorted.
 pub struct SortCall {
     /// Its worker.
     pub worker: Rc<Worker>,
+    /// Ends it.
+    pub closing: Rc<Closing>,
     /// Whose budget it uses.
     pub flow: Flow,
     /// What the caller sends.
@@ -111,7 +113,7 @@ impl SortCall {
             sorting: Sorting::default(),
             held: Held::new(&self.worker),
             complaints: Complaints::default(),
-            ear: self.worker.closing.ear(),
+            ear: self.closing.ear(),
             begun: None,
             permit: None,
             has_waited: false,

@@ -51,6 +51,11 @@ impl Terms {
         &self.decided.limits
     }
 
+    /// Calls that may be open at once on a listener, by its place among [`LISTENERS`](super::LISTENERS).
+    pub fn calls_max(&self, port: usize) -> Option<usize> {
+        self.decided.listeners.iter().find(|listener| listener.number() == port)?.calls_max
+    }
+
     /// A listener that serves a flow, to send a lost caller to: its own if it has one.
     pub fn port_of(&self, flow: Flow) -> Option<u16> {
         let with = |only| self.decided.listeners.iter().find(|listener| listener.only == only);

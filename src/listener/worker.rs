@@ -70,9 +70,11 @@ pub struct Port {
     pub metrics: metrics::Listener,
 }
 
-/// Tells the calls of a worker to end.
+/// Tells calls to end: those of a worker, or those of one connection of it.
 #[derive(Default)]
 pub struct Closing {
+    /// For a connection's: the worker's, which ends its calls as well.
+    whole: Option<Rc<Closing>>,
     is_closing: Cell<bool>,
     listening: RefCell<HashMap<u64, Waker>>,
     next_id: Cell<u64>,
@@ -81,7 +83,8 @@ pub struct Closing {
 /// A call's ear for [`Closing`]; dropping it leaves nothing behind.
 pub struct Ear {
     closing: Rc<Closing>,
-    id: Option<u64>,
+    /// Where it listens: there, and at the whole if there is one.
+    ids: Option<(u64, Option<u64>)>,
 }
 
 // === impl Worker ===
@@ -196,6 +199,11 @@ impl Worker {
 // === impl Closing ===
 
 impl Closing {
+    /// For a part of those calls.
+    pub fn within(whole: &Rc<Self>) -> Rc<Self> {
+        Rc::new(Self { whole: Some(Rc::clone(whole)), ..Self::default() })
+    }
+
     /// Ends every call that listens, now and later.
     pub fn close(&self) {
         self.is_closing.set(true);
@@ -204,7 +212,21 @@ impl Closing {
 
     /// An ear for a call.
     pub fn ear(self: &Rc<Self>) -> Ear {
-        Ear { closing: Rc::clone(self), id: None }
+        Ear { closing: Rc::clone(self), ids: None }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.get() || self.whole.as_ref().is_some_and(|whole| whole.is_closing())
+    }
+
+    fn listen(&self, cx: &Context<'_>) -> u64 {
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        self.listening.borrow_mut().insert(id, cx.waker().clone());
+        id
+    }
+
+    fn forget(&self, id: u64) {
+        self.listening.borrow_mut().remove(&id);
     }
 }
 
@@ -215,19 +237,19 @@ impl Ear {
     /// left here once.
     pub fn must_end(&mut self, cx: &Context<'_>) -> bool {
         let closing = &self.closing;
-        if !closing.is_closing.get() && self.id.is_none() {
-            let id = closing.next_id.replace(closing.next_id.get() + 1);
-            closing.listening.borrow_mut().insert(id, cx.waker().clone());
-            self.id = Some(id);
+        if !closing.is_closing() && self.ids.is_none() {
+            self.ids = Some((closing.listen(cx), closing.whole.as_ref().map(|whole| whole.listen(cx))));
         }
-        closing.is_closing.get()
+        closing.is_closing()
     }
 }
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.closing.listening.borrow_mut().remove(&id);
+        let Some((id, id_at_whole)) = self.ids else { return };
+        self.closing.forget(id);
+        if let Some((whole, id)) = self.closing.whole.as_ref().zip(id_at_whole) {
+            whole.forget(id);
         }
     }
 }

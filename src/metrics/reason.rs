@@ -75,15 +75,27 @@ reasons! {
     pub enum RefusedReason {
         /// As many connections as allowed are open.
         Limit = "limit",
+        /// As many connections of its source as allowed are open.
+        Source = "source",
         /// TLS, preface or SETTINGS did not come in time or were not HTTP/2.
         Handshake = "handshake",
-        /// The process is out of file descriptors.
+        /// The process has no file descriptor left, or only those kept for backends and admin.
         Emfile = "emfile",
     }
 }
 
 reasons! {
-    /// Why a call was ended because of what its agent said.
+    /// Why a connection was asked to go elsewhere.
+    pub enum RetiredReason {
+        /// It has reached `limits.connection_age`.
+        Age = "age",
+        /// It has had no call for `limits.idle_connection`.
+        Idle = "idle",
+    }
+}
+
+reasons! {
+    /// Why a call was turned away or ended: what its agent said, or what others take already.
     pub enum BadInput {
         /// A message announces more bytes than the limit.
         Oversize = "oversize",
@@ -101,6 +113,8 @@ reasons! {
         Malformed = "malformed",
         /// The call's token is wrong or missing.
         Authentication = "authentication",
+        /// As many calls as allowed are open on the listener.
+        Limit = "limit",
     }
 }
 
@@ -113,6 +127,7 @@ mod tests {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }
 }

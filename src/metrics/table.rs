@@ -61,13 +61,15 @@ table! {
     CALLS_OPEN: Kind::Gauge, Count, "switchyard_calls_open", ["listener"],
         "Calls open now. If high, suspect agents that leak streams or replies that wait for slow backends.";
     CALLS_REFUSED: Kind::Counter, Count, "switchyard_calls_refused_total", ["listener", "reason"],
-        "Calls ended because of what they said. If high, suspect a wrong port, an agent newer than the catalogue or a scanner.";
+        "Calls turned away, or ended because of what they said. If high, suspect a wrong port, an agent newer than the catalogue, a scanner or a limit.";
     CONNECTIONS_OPEN: Kind::Gauge, Count, "switchyard_connections_open", ["listener"],
         "Agent connections open now. If high, suspect agents that connect per call or a replica that takes no share.";
     CONNECTIONS: Kind::Counter, Count, "switchyard_connections_total", ["listener"],
         "Agent connections accepted. If high, suspect crash-looping agents or a proxy with a short idle timeout.";
     CONNECTIONS_REFUSED: Kind::Counter, Count, "switchyard_connections_refused_total", ["listener", "reason"],
         "Agent connections turned away. If high, suspect a limit that is too low, a TLS mismatch or an open file limit.";
+    CONNECTIONS_RETIRED: Kind::Counter, Count, "switchyard_connections_retired_total", ["listener", "reason"],
+        "Agent connections asked to go elsewhere, for their age or for having no call. If high, suspect an age or an idle time that is too short.";
     REPLIES: Kind::Counter, Count, "switchyard_replies_total", ["listener", "code"],
         "Calls ended, by the gRPC code the agent got. If high for a code other than OK, suspect the backends or switchyard_calls_refused_total.";
     MESSAGES_DELIVERED: Kind::Counter, Count, "switchyard_messages_delivered_total", [],
@@ -124,6 +126,12 @@ table! {
         "Parcels that waited for memory, which holds their agents back. If high, suspect slow backends or a small budget.";
     BUDGET_WAIT_SECONDS: Kind::Histogram(WAIT_SECONDS), Seconds, "switchyard_memory_budget_wait_seconds", [],
         "How long parcels waited for memory. If high, suspect slow backends; agents drop their own data when it lasts.";
+    OPEN_DESCRIPTORS: Kind::Gauge, Count, "switchyard_open_descriptors", [],
+        "File descriptors open now. If high beside the limit, suspect agents that connect per call, or a limit that is too low.";
+    DESCRIPTOR_LIMIT: Kind::Gauge, Count, "switchyard_descriptor_limit", [],
+        "File descriptors that may be open. If low beside limits.connections, suspect the hard limit of the service or container.";
+    DESCRIPTORS_SHORT: Kind::Gauge, Count, "switchyard_descriptors_short", [],
+        "1 while four fifths of the file descriptors are open, else 0. If 1, suspect that connections will have to wait soon.";
     CONSERVATION_VIOLATIONS: Kind::Counter, Count, "switchyard_conservation_violations_total", [],
         "Checks in which received was not delivered + held + lost. If high, suspect a defect of Switchyard, please report it.";
     CONFIG_LAST_RELOAD_SUCCESSFUL: Kind::Gauge, Count, "switchyard_config_last_reload_successful", [],

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use crate::wire::stream::{Break, BreakKind};
 
 mod ages;
 mod ending;
+mod renewal;
 
+use super::backend::Backend;
 use super::door::{CallErrand, Door, Errand, OpenCall};
 use super::lane::{Lane, LaneKey};
 use super::trip::Trip;
@@ -49,6 +52,8 @@ pub struct Channel {
     is_ticking: bool,
     /// Set when nothing new begins and what is open goes on: the peer said GOAWAY, or the backend is to get no more.
     retired: Option<Instant>,
+    /// When another is to take its place, if ever.
+    old_at: Option<Instant>,
 }
 
 /// Waits for the answer to one trip.
@@ -72,29 +77,37 @@ impl Channel {
     /// Connects and then works until the connection is gone; whatever is unfinished goes back to the pool.
     pub async fn run(pool: Rc<Pool>, member: Rc<Member>, door: Rc<Door>) {
         let backend = Arc::clone(member.backend());
-        let endpoint = backend.endpoint();
-        let settings = pool.settings();
-        let (deadline, silence_max) = (settings.connect_deadline, settings.trip.hard_deadline);
-        match Connection::open(&endpoint.host, endpoint.port, deadline, silence_max).await {
-            Ok(connection) => {
-                backend.connected();
-                let mut channel = Self::new(pool, member, Rc::clone(&door), connection);
-                let quiet = Quiet::new();
-                let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx))).await;
-                channel.end(lost);
-            }
+        match Self::connect(&pool, &backend).await {
+            Ok(connection) => Self::work(pool, member, door, connection).await,
             Err(error) => {
                 tracing::debug!(backend = backend.name(), %error, "cannot connect");
                 backend.unreachable();
                 door.close();
                 ending::give_back_inbox(&pool, &member, &door);
+                door.end();
             }
         }
+    }
+
+    async fn connect(pool: &Pool, backend: &Backend) -> io::Result<Connection> {
+        let (settings, endpoint) = (pool.settings(), backend.endpoint());
+        let (deadline, silence_max) = (settings.connect_deadline, settings.trip.hard_deadline);
+        Connection::open(&endpoint.host, endpoint.port, deadline, silence_max).await
+    }
+
+    /// Works until the connection is gone.
+    async fn work(pool: Rc<Pool>, member: Rc<Member>, door: Rc<Door>, connection: Connection) {
+        member.backend().connected();
+        let mut channel = Self::new(pool, member, Rc::clone(&door), connection);
+        let quiet = Quiet::new();
+        let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx))).await;
+        channel.end(lost);
         door.end();
     }
 
     fn new(pool: Rc<Pool>, member: Rc<Member>, door: Rc<Door>, connection: Connection) -> Self {
         Self {
+            old_at: Self::old_at(&pool, Instant::now()),
             pool,
             member,
             door,

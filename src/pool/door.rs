@@ -22,6 +22,8 @@ pub struct Door {
     starved: Cell<bool>,
     /// The channel takes nothing more.
     closed: Cell<bool>,
+    /// Another channel has taken its place; nothing speaks against the backend.
+    gave_way: Cell<bool>,
     /// The channel is gone.
     over: Cell<bool>,
     /// Messages entrusted and not settled or given back. Kept beside the books, so that one can audit the other.
@@ -88,6 +90,7 @@ impl Door {
             hurried: Cell::default(),
             starved: Cell::default(),
             closed: Cell::default(),
+            gave_way: Cell::default(),
             over: Cell::default(),
             held_messages: Cell::default(),
             streams_open: Cell::default(),
@@ -122,8 +125,20 @@ impl Door {
 
     /// The backend is to get nothing more: the channel finishes what it has and ends.
     pub fn retire(&self) {
+        self.gave_way.set(false);
         self.close();
         self.wake();
+    }
+
+    /// Another channel takes its place: it takes nothing more and ends when everything it has open is over.
+    pub fn give_way(&self) {
+        self.retire();
+        self.gave_way.set(true);
+    }
+
+    /// Whether another channel has taken its place.
+    pub fn has_given_way(&self) -> bool {
+        self.gave_way.get()
     }
 
     /// Whether the channel is gone.

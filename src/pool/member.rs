@@ -48,6 +48,16 @@ impl Member {
         &self.doors[flow.index()]
     }
 
+    /// The flow of one of its channels.
+    pub(super) fn flow_of(&self, door: &Rc<Door>) -> Option<Flow> {
+        Flow::ALL.into_iter().find(|flow| self.doors_of(*flow).borrow().iter().any(|other| Rc::ptr_eq(other, door)))
+    }
+
+    /// Messages that its channels hold.
+    pub(super) fn held_messages(&self) -> u64 {
+        self.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.held_messages()).sum::<u64>()).sum()
+    }
+
     /// Bytes that wait for the peer's windows, over all channels.
     pub(super) fn blocked_bytes(&self) -> usize {
         self.doors.iter().map(|doors| doors.borrow().iter().map(|door| door.blocked_bytes()).sum::<usize>()).sum()

@@ -24,10 +24,14 @@ pub struct Settings {
     pub linger: Duration,
     /// Bytes one backend may hold unanswered, over all workers; a backend at its bound is passed over.
     pub in_flight_bytes_max: usize,
+    /// Messages one backend may hold unanswered, over all workers; `None`: as many as the bytes allow.
+    pub in_flight_messages_max: Option<usize>,
     /// Bytes of one message its backends take; batches that are larger are cut to fit. `None`: whatever we take.
     pub message_bytes_max: Option<usize>,
     /// HTTP/2 connections one worker may open to one backend for one flow when the peer limits its streams.
     pub channels_max: usize,
+    /// Age at which a connection is replaced by another, give or take 10 %; `None`: never.
+    pub channel_age_max: Option<Duration>,
     /// Failed trips in a row after which a backend is ejected.
     pub eject_after: u32,
     /// Time to open a connection, HTTP/2 handshake included.
@@ -84,7 +88,9 @@ impl Settings {
             linger: Duration::from_millis(1),
             in_flight_bytes_max: 64 << 20,
             message_bytes_max: None,
+            in_flight_messages_max: None,
             channels_max: 8,
+            channel_age_max: None,
             eject_after: 3,
             connect_deadline: Duration::from_secs(3),
             authentication: None,

@@ -4,6 +4,7 @@ use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
 mod identity;
+mod limits;
 #[cfg(feature = "k8s")]
 mod manifests;
 mod methods;
@@ -14,6 +15,7 @@ mod protos;
 mod registries;
 mod routes;
 mod routes_wrong;
+mod satellite;
 mod sound;
 mod sources;
 mod written;

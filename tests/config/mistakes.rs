@@ -231,7 +231,7 @@ switchyard.yaml:3:10: error: workers: \"x\" is not a whole number
 fn a_file_of_satellite_is_recognised() {
     let expected = "
 switchyard.yaml: error: this is a file of SkyWalking Satellite, not of Switchyard
-  mend: none of it is needed: `switchyard run --to HOST:PORT,...` with the addresses of its `client_list` does the same
+  mend: none of it is needed: start without a file; SATELLITE_GRPC_CLIENT and its other variables are read as they are, or say where to send with `--to HOST:PORT,...`
 ";
     assert_says("logger: {}\nsharing: {}\npipes: []\n", expected);
 }

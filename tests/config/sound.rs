@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchyard::config::keys::{KEYS, Kind};
 use switchyard::config::{Log, LogFormat, Plan};
 use switchyard::listener::identity::Identity;
-use switchyard::listener::{Limits, Reply};
+use switchyard::listener::{Limits, Reply, SourcePrefix};
 use switchyard::message::flow::Flow;
 use switchyard::pool::{self, Endpoint, Policy};
 use switchyard::route::catalogue;
@@ -90,6 +90,8 @@ pool:
   linger: 0
   trip: { messages: 7, bytes: 128KiB, age: 1.5s, answer_deadline: 8s, hard_deadline: 9s }
   in_flight: 16MiB
+  in_flight_messages: 640
+  channel_age: 10m
   channels: 11
   eject_after: 12
   connect_deadline: 13s
@@ -101,6 +103,9 @@ limits:
   memory: 64MiB
   connections: 15
   connections_per_listener: 14
+  connections_per_source: 13
+  source_prefix: { ipv4: 24, ipv6: 56 }
+  calls_per_listener: 12
   calls_per_connection: 16
   message: 5MiB
   header_list: 8KiB
@@ -108,6 +113,8 @@ limits:
   first_call_deadline: 18s
   message_deadline: 19s
   connection_age: 30m
+  connection_age_grace: 20s
+  idle_connection: 2h
   relay_deadline: 200ms
 drain_deadline: 1m
 workers: 3
@@ -125,6 +132,8 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
         (plan.pools[0].in_flight_bytes_max, plan.pools[0].channels_max, plan.pools[0].eject_after),
         (16 << 20, 11, 12)
     );
+    assert_eq!(plan.pools[0].in_flight_messages_max, Some(640));
+    assert_eq!(plan.pools[0].channel_age_max, Some(Duration::from_secs(600)));
     assert_eq!(plan.pools[0].connect_deadline, Duration::from_secs(13));
     assert_eq!(plan.pools[0].authentication.as_ref().map(|token| token.as_bytes()), Some(&b"secret"[..]));
     assert_eq!(plan.pools[0].message_bytes_max, Some(2 << 20));
@@ -141,11 +150,16 @@ log: { level: 'warn,switchyard::pool=debug', format: json }
         first_call_deadline: Duration::from_secs(18),
         message_deadline: Duration::from_secs(19),
         connection_age_max: Some(Duration::from_secs(1_800)),
+        connection_age_grace: Some(Duration::from_secs(20)),
+        connection_idle_max: Some(Duration::from_secs(7_200)),
         relay_deadline: Duration::from_millis(200),
     };
     assert_eq!(plan.limits, expected);
     assert_eq!(plan.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(), ["[::1]:4317", "0.0.0.0:5"]);
-    assert!(plan.listeners.iter().all(|listener| listener.connections_max == 14));
+    for port in &plan.listeners {
+        assert_eq!((port.connections_max, port.calls_max, port.connections_per_source_max), (14, Some(12), Some(13)));
+        assert_eq!(port.source_prefix, SourcePrefix { ipv4_bits: 24, ipv6_bits: 56 });
+    }
     assert_eq!((plan.prometheus, plan.admin.map(|a| a.to_string())), (None, Some("127.0.0.1:6".into())));
     assert_eq!(plan.log, Log { level: "warn,switchyard::pool=debug".into(), format: LogFormat::Json });
 }

@@ -63,6 +63,11 @@ impl Caller {
         Call { send, response: Some(response), body: None, answer: Answer::default() }
     }
 
+    /// Whether the connection takes further calls.
+    pub async fn can_open(&self) -> bool {
+        self.requests.clone().ready().await.is_ok()
+    }
+
     /// A whole unary or client-streaming call.
     pub async fn call(&self, path: &str, metadata: &[(&str, &str)], messages: &[Bytes]) -> Answer {
         let mut call = self.open_with(path, metadata).await;

@@ -106,6 +106,19 @@ impl Road {
         self.listener("agents")
     }
 
+    /// Where `/ready` is.
+    pub fn prometheus(&self) -> SocketAddr {
+        self.gateway().addresses().prometheus.expect("it is on")
+    }
+
+    /// The names of the first pool's backends, in order.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.gateway().pools()[0].all().iter().map(|backend| backend.name().to_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// A load on the agents' port.
     pub fn load(&self) -> Load {
         Load { to: self.agents().to_string(), ..Load::default() }

@@ -5,16 +5,20 @@
 mod attribution;
 mod backend;
 mod bad_input;
+mod bounds;
 mod caller;
 mod callers;
 mod contracts;
 
 mod delivered;
+mod discovery;
+mod dns_server;
 mod drain;
 mod edges;
 mod ground;
 mod identity;
 mod kill;
+mod limits;
 mod members;
 mod misbehaving;
 mod own_methods;
@@ -25,6 +29,7 @@ mod relay;
 mod reload;
 mod reread;
 mod retry;
+mod rolling;
 mod rules;
 mod skew;
 mod stall;

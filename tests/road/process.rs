@@ -116,16 +116,28 @@ pub struct CollectorProcess {
 
 impl CollectorProcess {
     pub fn start(directory: &Path, name: &str) -> Self {
+        Self::start_under(&[], directory, name, "127.0.0.1:0")
+    }
+
+    /// Starts one under a program that changes where it lives.
+    pub fn start_under(wrapper: &[&str], directory: &Path, name: &str, listen: &str) -> Self {
         let log = directory.join(name);
-        let process = Self::process(&log, "127.0.0.1:0");
+        let process = Self::process(wrapper, &log, listen);
         let line = process.wait_for_line("collector listening on ");
         let address = line.rsplit(' ').next().and_then(|address| address.parse().ok()).expect("an address at the end");
         Self { process, address, log }
     }
 
-    fn process(log: &Path, listen: &str) -> Process {
+    fn process(wrapper: &[&str], log: &Path, listen: &str) -> Process {
         let log = log.to_str().expect("a path of ours");
-        Process::switchyard(&["collector", "--listen", listen, "--log", log])
+        let words = ["collector", "--listen", listen, "--log", log];
+        if wrapper.is_empty() { Process::switchyard(&words) } else { Process::switchyard_under(wrapper, &words) }
+    }
+
+    /// SIGTERM, and waits for its end: it says GOAWAY and answers what it has.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait(Duration::from_secs(10));
     }
 
     /// SIGKILL.
@@ -140,7 +152,7 @@ impl CollectorProcess {
 
     /// The same again on the same port.
     pub fn restart(&mut self) {
-        self.process = Self::process(&self.log, &self.address.to_string());
+        self.process = Self::process(&[], &self.log, &self.address.to_string());
         self.process.wait_for_line("collector listening on ");
     }
 }

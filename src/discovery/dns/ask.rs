@@ -20,11 +20,11 @@ pub(super) struct Asker {
     dots_min: usize,
 }
 
-/// Patience with one packet; a server that was named has no other to stand in for it, so it is asked again soon.
+/// Patience with one packet, at most: the system's may be 5 s, and a pool has more to follow than that.
 const PACKET_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Times a packet is sent to a server that was named.
-const PACKETS_MAX: usize = 3;
+/// Times that a question is asked again at once. The name is asked for again soon anyway.
+const RETRIES_MAX: usize = 1;
 
 // === impl Asker ===
 
@@ -43,6 +43,8 @@ impl Asker {
         };
         // When to ask again is decided here, by the records' age.
         options.cache_size = 0;
+        options.timeout = options.timeout.min(PACKET_DEADLINE);
+        options.attempts = options.attempts.min(RETRIES_MAX);
         let search = config.domain.iter().chain(&config.search).cloned().collect();
         let dots_min = options.ndots;
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -149,7 +151,6 @@ fn of_server(server: SocketAddr) -> (ResolverConfig, ResolverOpts) {
     let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
     name_server.connections.iter_mut().for_each(|connection| connection.port = server.port());
     let mut options = ResolverOpts::default();
-    (options.timeout, options.attempts) = (PACKET_DEADLINE, PACKETS_MAX);
     options.use_hosts_file = hickory_resolver::config::ResolveHosts::Never;
     (ResolverConfig::from_parts(None, Vec::new(), vec![name_server]), options)
 }

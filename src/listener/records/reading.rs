@@ -56,17 +56,13 @@ enum End {
 // === impl Reading ===
 
 impl Reading {
-    pub fn new(
-        inflow: Inflow,
-        (worker, terms): (Rc<Worker>, Rc<Terms>),
-        flow: Flow,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub fn new(inflow: Inflow, counts: &Counts, terms: Rc<Terms>, flow: Flow, deadline: Option<Instant>) -> Self {
+        let worker = Rc::clone(&counts.worker);
         Self {
             inflow,
             flow,
             deadline,
-            ear: worker.closing.ear(),
+            ear: counts.closing.ear(),
             counter: Counter::new(terms.limits().message_bytes_max),
             arrived: VecDeque::new(),
             end: None,

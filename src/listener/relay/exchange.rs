@@ -63,7 +63,7 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     pub fn new(request: &'a mut Request, answering: &'a mut Answering, open: OpenCall, tone: Tone) -> Self {
         let OpenCall { outflow, answer, slot } = open;
-        let ear = request.counts.worker.closing.ear();
+        let ear = request.counts.closing.ear();
         Self {
             request,
             answering,

@@ -25,14 +25,19 @@ const LANES_SHOWN: usize = 32;
 impl Channel {
     /// Looks at ages while there is anything that can age.
     pub(super) fn poll_tick(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let is_busy =
-            !self.trips.is_empty() || !self.lanes.is_empty() || !self.calls.is_empty() || self.retired.is_some();
+        let ages = self.old_at.is_some() && self.door.streams_open() > 0;
+        let is_busy = ages
+            || !self.trips.is_empty()
+            || !self.lanes.is_empty()
+            || !self.calls.is_empty()
+            || self.retired.is_some();
         if is_busy && !self.is_ticking {
             self.is_ticking = true;
             self.tick.as_mut().reset(now + TICK);
         }
         while self.is_ticking && self.tick.as_mut().poll(cx).is_ready() {
             self.look_at_ages(now);
+            self.look_at_own_age(now);
             if !self.connection.poll_usable(cx) {
                 self.retire(now);
             }

@@ -92,9 +92,10 @@ impl Channel {
     }
 
     /// Whether a channel that was retired `since` is done. Trips end by their hard deadline; calls that are kept whole
-    /// and have no end get as long.
+    /// and have no end get as long, and all the time they want where the channel is merely old.
     pub(super) fn is_done_by(&self, now: Instant, since: Instant) -> bool {
-        let calls_over = || self.door.streams_open() == 0 || now >= since + self.pool.settings().trip.hard_deadline;
+        let is_cut = || !self.door.has_given_way() && now >= since + self.pool.settings().trip.hard_deadline;
+        let calls_over = || self.door.streams_open() == 0 || is_cut();
         self.trips.is_empty() && calls_over()
     }
 
