@@ -54,6 +54,22 @@ pools:
     assert_eq!(pools[2], "pool service backends by least_load, from endpoint slices of oap:grpc");
 }
 
+/// What SkyWalking's Helm chart sets for a Satellite.
+#[cfg(feature = "k8s")]
+#[test]
+fn the_variables_of_satellites_chart_find_the_same_pods() {
+    let variables = [
+        ("SATELLITE_GRPC_CLIENT_FINDER", "kubernetes"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_NAMESPACE", "sky"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_KIND", "pod"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_SELECTOR_LABEL", "app=skywalking,release=sky,component=oap"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_EXTRA_PORT", "11800"),
+    ];
+    let (plan, warnings) = read_with("", &[], &variables).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(plan.sources, [Source::Kubernetes(pods("app=skywalking,release=sky,component=oap"))]);
+}
+
 #[test]
 fn etcd_is_a_url_or_settings_and_its_password_is_never_shown() {
     let text = "

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::ApiServer;
+use crate::discovery::kubernetes::ApiServer;
 use crate::pool::Endpoint;
 
 /// Long enough for a machine under any load; nothing waits this long when all is well.
