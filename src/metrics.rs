@@ -9,9 +9,11 @@ use std::sync::OnceLock;
 use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub mod discovery;
 pub mod reason;
 pub mod table;
 
+pub use discovery::Discovery;
 pub use reason::{BadInput, LostReason, RefusedReason, RetiredReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
@@ -53,22 +55,6 @@ pub struct Backend {
     pub trip_seconds: Histogram,
     pool: String,
     backend: String,
-}
-
-/// What the source of one pool's backends gives.
-pub struct Discovery {
-    /// Looks that gave another set than the one before.
-    pub changed: Counter,
-    /// Looks that gave the same set again.
-    pub unchanged: Counter,
-    /// Looks that gave an empty set, which is not passed on.
-    pub empty: Counter,
-    /// Looks that gave none.
-    pub failed: Counter,
-    /// Backends of the last good look.
-    pub backends: Gauge,
-    /// When that was, in seconds of Unix time.
-    pub last_success_seconds: Gauge,
 }
 
 /// What becomes of messages under one of the operator's routes.
@@ -220,23 +206,6 @@ impl Backend {
     /// Trips this backend answered with the gRPC code named `code_name`. Looked up by name: once per trip at most.
     pub fn answers(&self, code_name: &'static str) -> Counter {
         table::BACKEND_ANSWERS.counter(&[&self.pool, &self.backend, code_name])
-    }
-}
-
-// === impl Discovery ===
-
-impl Discovery {
-    /// The handles of one pool's source.
-    pub fn of(pool: &str) -> Self {
-        let result = |word| table::DISCOVERY_UPDATES.counter(&[pool, word]);
-        Self {
-            changed: result("changed"),
-            unchanged: result("unchanged"),
-            empty: result("empty"),
-            failed: result("failed"),
-            backends: table::DISCOVERY_BACKENDS.gauge(&[pool]),
-            last_success_seconds: table::DISCOVERY_LAST_SUCCESS_SECONDS.gauge(&[pool]),
-        }
     }
 }
 
