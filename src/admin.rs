@@ -13,12 +13,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 mod door;
 pub mod snapshot;
 
+pub use door::Port;
 pub use snapshot::Snapshot;
 
 /// How a snapshot is made: asks the workers, answers within a second or so.
@@ -72,15 +72,15 @@ const PROMETHEUS_PATHS: &str = "/metrics     counts for Prometheus
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                            connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'";
 
-/// Serves every page on `listener` until `shutdown`, then lets requests that have begun end.
-pub async fn serve_admin(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) {
+/// Serves every page on `port` until `shutdown`, then lets requests that have begun end.
+pub async fn serve_admin(port: Port, state: State, shutdown: impl Future<Output = ()>) {
     let router = common().route("/", get(page)).route("/snapshot", get(snapshot));
-    door::serve(listener, finish(router, ADMIN_PATHS, state), shutdown).await;
+    door::serve(port, finish(router, ADMIN_PATHS, state), shutdown).await;
 }
 
 /// Serves metrics and probes only, for a port that more than the operator can reach.
-pub async fn serve_prometheus(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) {
-    door::serve(listener, finish(common(), PROMETHEUS_PATHS, state), shutdown).await;
+pub async fn serve_prometheus(port: Port, state: State, shutdown: impl Future<Output = ()>) {
+    door::serve(port, finish(common(), PROMETHEUS_PATHS, state), shutdown).await;
 }
 
 fn common() -> Router<State> {
@@ -142,7 +142,7 @@ fn text(status: StatusCode, body: impl Into<String>) -> Response {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
 
     use super::snapshot::{Backend, Call};
@@ -174,10 +174,11 @@ mod tests {
         let shutdown = async {
             let _ = stopped.await;
         };
+        let port = Port { name: "admin", listener, tls: None };
         let task = if admin {
-            tokio::spawn(serve_admin(listener, state, shutdown))
+            tokio::spawn(serve_admin(port, state, shutdown))
         } else {
-            tokio::spawn(serve_prometheus(listener, state, shutdown))
+            tokio::spawn(serve_prometheus(port, state, shutdown))
         };
         Served { address, ready, stop, task }
     }

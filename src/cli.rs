@@ -9,6 +9,7 @@ pub mod explain;
 pub mod healthcheck;
 pub mod reread;
 mod run;
+mod tls;
 
 use std::io::IsTerminal;
 use std::path::Path;

@@ -36,6 +36,7 @@ mod secrets;
 mod section;
 mod sound;
 mod sources;
+mod tls;
 mod tries;
 pub mod unit;
 mod written;

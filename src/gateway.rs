@@ -1,5 +1,6 @@
 //! The only place where parts are wired: starts workers, listeners and admin from a plan, and drains them.
 
+mod certificates;
 mod descriptors;
 mod followers;
 mod ports;
@@ -32,10 +33,11 @@ use crate::pool::backend::BackendFigures;
 use crate::pool::{Backends, Settings};
 use crate::proto;
 use crate::wire::services::{DescriptorError, Services};
+use crate::wire::tls;
 
 use descriptors::Descriptors;
 use followers::Followers;
-use ports::Ports;
+use ports::{Closing, Ports};
 use report::Reporter;
 use thread::{Orders, Parts, Thread};
 
@@ -61,6 +63,8 @@ struct Running {
     followers: Followers,
     /// For the connections of all listeners.
     places: Arc<Semaphore>,
+    /// Looks after the plan's certificates.
+    watch: Closing,
 }
 
 /// Where a gateway listens; ports asked for as 0 are filled in.
@@ -151,8 +155,10 @@ impl Gateway {
         let ports = Ports::new(threads.clone(), is_leaving, reserve, state);
         let addresses = ArcSwap::default();
         let places = Arc::new(Semaphore::new(plan.limits.connections_max));
+        let watch = Closing::spawn(std::future::pending());
         let followers = Followers::default();
-        let running = Mutex::new(Running { plan: plan.clone(), orders: parts.orders, ports, followers, places });
+        let running = Running { plan: plan.clone(), orders: parts.orders, ports, followers, places, watch };
+        let running = Mutex::new(running);
         let mut gateway =
             Gateway { reporter, threads, services, leaving, readiness, linger, addresses, running, tasks };
         if let Err(error) = gateway.reload(plan).await {
@@ -198,8 +204,9 @@ impl Gateway {
     ///
     /// # Errors
     /// When a port cannot be had; everything stays as it was then.
-    pub async fn reload(&self, plan: Plan) -> Result<(), StartError> {
+    pub async fn reload(&self, mut plan: Plan) -> Result<(), StartError> {
         let mut running = self.running.lock().await;
+        certificates::keep(&mut plan, &running.plan);
         let prepared = running.ports.prepare(&plan)?;
         running.followers.keep(&plan);
         let known = |name: &str| running.orders.pools.iter().find(|pool| pool.settings().name == name);
@@ -235,6 +242,7 @@ impl Gateway {
         running.ports.open(prepared, &places)?;
         running.followers.follow(orders.pools.iter().zip(plan.pools_and_sources().map(|(_, source)| source)));
         self.addresses.store(Arc::new(running.ports.addresses()));
+        running.watch = Closing::spawn(tls::keep_fresh(certificates::of(&plan)));
         (running.plan, running.orders) = (plan, orders);
         Ok(())
     }

@@ -14,7 +14,7 @@ pub mod reason;
 pub mod table;
 
 pub use discovery::Discovery;
-pub use reason::{BadInput, LostReason, RefusedReason, RetiredReason, RouteOutcome};
+pub use reason::{BadInput, LostReason, RefusedReason, ReloadResult, RetiredReason, RouteOutcome};
 pub use table::{Kind, Metric};
 
 /// What arrived for one method on one listener.
@@ -142,6 +142,21 @@ pub fn config_last_reload_successful() -> Gauge {
 /// When the config that runs was read, in seconds since 1970.
 pub fn config_last_reload_success_timestamp() -> Gauge {
     table::CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP.gauge(&[])
+}
+
+/// Connections that the port of our own called `name` turned away for `reason`; agents' ports have [`Listener::refused`].
+pub fn refused(name: &str, reason: RefusedReason) -> Counter {
+    table::CONNECTIONS_REFUSED.counter(&[name, reason.name()])
+}
+
+/// Changes of the files of a `tls` setting, by what came of them.
+pub fn tls_reloads(setting: &str, result: ReloadResult) -> Counter {
+    table::TLS_RELOADS.counter(&[setting, result.name()])
+}
+
+/// When the first certificate of the file at `setting` expires, in seconds of Unix time.
+pub fn tls_certificate_expiry(setting: &str) -> Gauge {
+    table::TLS_CERTIFICATE_EXPIRY.gauge(&[setting])
 }
 
 fn start() -> PrometheusHandle {
@@ -329,6 +344,8 @@ mod tests {
         let _ = Discovery::of("oap");
         let _ = Descriptors::resolve();
         Route::of("noise", Some("nobody reads it")).count(RouteOutcome::Dropped, 1);
+        let _ = (refused("admin", RefusedReason::Tls), tls_reloads("pool.tls", ReloadResult::Failed));
+        let _ = tls_certificate_expiry("pool.tls.ca");
         let _ = (replies("agents", "OK"), conservation_violations(), config_last_reload_successful());
         let _ = config_last_reload_success_timestamp();
     }

@@ -1,5 +1,7 @@
 //! The HTTP/1.1 server under the pages, bounded so that nobody can use it up.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -7,15 +9,30 @@ use futures_util::future::{Either, select};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
+
+use crate::metrics::{self, RefusedReason};
+use crate::wire::tls::{Refusal, ServerTls};
+
+/// A port of our own, bound.
+pub struct Port {
+    /// The operator's word for it (`admin`, `prometheus`).
+    pub name: &'static str,
+    /// The socket.
+    pub listener: TcpListener,
+    /// How its certificate is shown and whose is asked for; `None`: TLS is not spoken.
+    pub tls: Option<Arc<ServerTls>>,
+}
 
 /// Connections served at once; more wait in the kernel's backlog. Prometheus, a probe or two and some browsers
 /// need ten.
 const CONNECTIONS_MAX: usize = 64;
-/// From accept, or from the end of the answer before, to the end of a request's head.
+/// From accept, or from the end of the answer before, to the end of a request's head; of a TLS handshake before it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// A connection older than this ends after the answer under way: a reader that takes its answer a byte at a time
 /// holds one of [`CONNECTIONS_MAX`] places for this and [`LAST_ANSWER`], no longer.
@@ -28,7 +45,8 @@ const BUFFER_BYTES_MAX: usize = 16 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers with `router` until `shutdown`; then closes the port and lets answers that have begun end.
-pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+pub(super) async fn serve(port: Port, router: Router, shutdown: impl Future<Output = ()>) {
+    let Port { name, listener, tls } = port;
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -36,8 +54,16 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            socket = accept(&listener), if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(connection(socket, router.clone(), stopping.clone()));
+            (socket, peer) = accept(&listener), if connections.len() < CONNECTIONS_MAX => {
+                let (router, stopping) = (router.clone(), stopping.clone());
+                match tls.clone() {
+                    None => connections.spawn(connection(socket, router, stopping)),
+                    Some(tls) => connections.spawn(async move {
+                        if let Some(session) = shake_hands(name, socket, peer, &tls).await {
+                            connection(session, router, stopping).await;
+                        }
+                    }),
+                };
             }
         }
     }
@@ -47,10 +73,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
 }
 
 /// Waits for the next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return socket,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "an admin connection was not accepted");
                 sleep(ACCEPT_PAUSE).await;
@@ -59,7 +85,29 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, mut stopping: watch::Receiver<()>) {
+/// The TLS session of a connection; `None` when it was refused, which is counted and told, or took too long.
+async fn shake_hands(name: &str, socket: TcpStream, peer: SocketAddr, tls: &ServerTls) -> Option<TlsStream<TcpStream>> {
+    let error = match timeout(HEAD_DEADLINE, tls.accept(socket)).await {
+        Ok(Ok(session)) => return Some(session),
+        Ok(Err(error)) => error,
+        Err(late) => late.into(),
+    };
+    match Refusal::of(&error) {
+        Some(refusal) => {
+            metrics::refused(name, RefusedReason::Tls).increment(1);
+            if let Some(left_out) = refusal.may_be_told() {
+                tracing::warn!(listener = name, %peer, why = %refusal, left_out, "connection refused: TLS");
+            }
+        }
+        None => metrics::refused(name, RefusedReason::Handshake).increment(1),
+    }
+    None
+}
+
+async fn connection<S>(socket: S, router: Router, mut stopping: watch::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(BUFFER_BYTES_MAX);
     let serving = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
@@ -83,7 +131,8 @@ mod tests {
     async fn start() -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Router::new(), std::future::pending()));
+        let port = Port { name: "admin", listener, tls: None };
+        tokio::spawn(serve(port, Router::new(), std::future::pending()));
         address
     }
 

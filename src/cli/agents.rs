@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::tls::ClientArgs;
 use crate::testkit::agents::{Load, Outcome, Traffic};
 use crate::testkit::units::duration;
 
@@ -62,6 +63,8 @@ pub struct Args {
     /// Print the outcome as one line of JSON instead of text.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tls: ClientArgs,
 }
 
 /// Runs the load. Fails when nobody listened or when a call ended with an error.
@@ -74,7 +77,14 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(args.load().run(signalled()));
+    let load = match args.load() {
+        Ok(load) => load,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(load.run(signalled()));
     if json {
         println!("{}", serde_json::to_string(&outcome).expect("an outcome is plain numbers and names"));
     } else {
@@ -108,8 +118,9 @@ fn print(outcome: &Outcome) {
 }
 
 impl Args {
-    fn load(self) -> Load {
-        Load {
+    /// What they say, or what is wrong with the files they name.
+    fn load(self) -> Result<Load, String> {
+        Ok(Load {
             to: self.to,
             wait: self.wait,
             traffic: self.method,
@@ -126,6 +137,7 @@ impl Args {
             name: self.name,
             drain: self.drain,
             reply_deadline: self.reply_deadline,
-        }
+            tls: self.tls.load()?,
+        })
     }
 }

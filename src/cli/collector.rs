@@ -11,6 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::tls::ServerArgs;
 use crate::testkit::behaviour::Behaviour;
 use crate::testkit::collector::{Collector, Options};
 use crate::testkit::tally::{Counts, Detail};
@@ -41,6 +42,8 @@ pub struct Args {
     /// Bytes a peer may send on one connection ahead of its being read.
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     connection_window: u32,
+    #[command(flatten)]
+    tls: ServerArgs,
     #[command(flatten)]
     behaviour: BehaviourArgs,
 }
@@ -102,7 +105,14 @@ pub fn run(args: Args) -> ExitCode {
     let http = args.http;
     let print_every = args.print_every;
     let listen = args.listen;
-    let collector = match Collector::start(args.options()) {
+    let options = match args.options() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let collector = match Collector::start(options) {
         Ok(collector) => Arc::new(collector),
         Err(error) => {
             eprintln!("cannot start the collector on {listen}: {error}");
@@ -176,9 +186,11 @@ async fn set_behaviour(State(collector): State<Arc<Collector>>, Json(behaviour):
 }
 
 impl Args {
-    fn options(self) -> Options {
+    /// What they say, or what is wrong with the files they name.
+    fn options(self) -> Result<Options, String> {
         let told = self.behaviour;
-        Options {
+        Ok(Options {
+            tls: self.tls.load()?,
             listen: self.listen,
             detail: match self.detail {
                 DetailArg::Counts => Detail::Counts,
@@ -205,6 +217,6 @@ impl Args {
                 die_after: told.die_after,
             },
             ..Options::default()
-        }
+        })
     }
 }

@@ -34,7 +34,11 @@ pub(super) fn listen(text: &str, usual: IpAddr) -> Result<Option<SocketAddr>, Mi
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, Mistake> {
     let text = text.trim();
     if let Some((scheme, rest)) = text.split_once("://") {
-        let mend = format!("write {} (connections are gRPC without TLS)", rest.trim_end_matches('/'));
+        let rest = rest.trim_end_matches('/');
+        let mend = match scheme {
+            "https" | "grpcs" | "tls" => format!("write {rest}, and `tls: true` under the settings of its pool"),
+            _ => format!("write {rest}"),
+        };
         return Err(Mistake::new(format!("\"{scheme}://\" does not belong to a backend's address"), mend));
     }
     text.parse().map_err(|error: EndpointError| {
@@ -110,9 +114,10 @@ mod tests {
             assert!(endpoint(wrong).is_err(), "{wrong}");
         }
         assert_eq!(endpoint("::1").unwrap_err().mend, "write [::1]:11800");
+        assert_eq!(endpoint("http://oap:11800/").unwrap_err().mend, "write oap:11800");
         assert_eq!(
-            endpoint("http://oap:11800/").unwrap_err().mend,
-            "write oap:11800 (connections are gRPC without TLS)"
+            endpoint("https://oap:11800").unwrap_err().mend,
+            "write oap:11800, and `tls: true` under the settings of its pool"
         );
     }
 

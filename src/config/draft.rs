@@ -86,6 +86,8 @@ impl Draft<'_> {
             memory_bytes: self.memory_bytes,
             prometheus: prometheus.address,
             admin: admin.address,
+            prometheus_tls: prometheus.tls,
+            admin_tls: admin.tls,
             drain_deadline: self.drain_deadline,
             workers: match self.workers {
                 0 => thread::available_parallelism().map_or(1, usize::from),

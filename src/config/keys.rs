@@ -29,12 +29,6 @@ pub enum Kind {
     Members,
     /// The number of a port, or its name.
     Port,
-    /// The address of a server, with its scheme.
-    Url,
-    /// Which objects of Kubernetes are meant.
-    Selector,
-    /// A file, beside the config unless said otherwise.
-    File,
     /// A list of gRPC methods, paths or settings.
     Methods,
     /// One gRPC method, `/pkg.Service/Method`.
@@ -53,6 +47,12 @@ pub enum Kind {
     Metadata,
     /// Files, beside the config unless said otherwise.
     Files,
+    /// A file, beside the config unless said otherwise.
+    File,
+    /// Settings, or whether the usual ones hold.
+    Tls,
+    /// DNS names, addresses or URIs of a certificate, with stars; one or a list.
+    Names,
     /// Rules on content.
     Routes,
     /// Methods or globs, one or a list.
@@ -103,10 +103,14 @@ pub(super) const REPLAY: &[&str] = &["always", "not_processed"];
 pub(super) const LISTENER: &[&str] = &["agents", "access_logs", "metrics"];
 /// The words of `identity.missing_token`.
 pub(super) const MISSING_TOKEN: &[&str] = &["refuse", "accept"];
+/// The words of `listen.agents.tls.client_certificate`.
+pub(super) const CLIENT_CERTIFICATE: &[&str] = &["required", "optional"];
 /// The words of `routes[].malformed`.
 pub(super) const MALFORMED: &[&str] = &["refuse", "pass"];
 /// The words of what is so or not.
 pub(super) const TRUTH: &[&str] = &["false", "true"];
+/// The same where it is so unless said otherwise.
+pub(super) const TRUTH_OR_NOT: &[&str] = &["true", "false"];
 
 /// Settings that had another name once, with the group they stand under.
 const RENAMED: &[(&str, &str, &str)] = &[("", "relay", "methods")];
@@ -129,13 +133,22 @@ pub const KEYS: &[Key] = &[
     amount("listen.agents.connections", Unit::Count, 1, 1_000_000, None),
     amount("listen.agents.calls", Unit::Count, 1, 10_000_000, Some("off")),
     amount("listen.agents.connections_per_source", Unit::Count, 1, 1_000_000, Some("off")),
+    // Every port takes these, our own too; they stand here once.
+    Key { path: "listen.agents.tls", kind: Kind::Group },
+    Key { path: "listen.agents.tls.certificate", kind: Kind::File },
+    Key { path: "listen.agents.tls.key", kind: Kind::File },
+    Key { path: "listen.agents.tls.client_ca", kind: Kind::File },
+    Key { path: "listen.agents.tls.client_certificate", kind: Kind::Words(CLIENT_CERTIFICATE) },
+    Key { path: "listen.agents.tls.allow", kind: Kind::Names },
     Key { path: "listen.access_logs", kind: Kind::Address },
     Key { path: "listen.metrics", kind: Kind::Address },
     // Our own ports, which have no agents to limit.
     Key { path: "listen.prometheus", kind: Kind::Address },
     Key { path: "listen.prometheus.address", kind: Kind::Address },
+    Key { path: "listen.prometheus.tls", kind: Kind::Group },
     Key { path: "listen.admin", kind: Kind::Address },
     Key { path: "listen.admin.address", kind: Kind::Address },
+    Key { path: "listen.admin.tls", kind: Kind::Group },
     Key { path: "to", kind: Kind::Backends },
     Key { path: "pool", kind: Kind::Group },
     Key { path: "pool.endpoints", kind: Kind::Backends },
@@ -148,11 +161,11 @@ pub const KEYS: &[Key] = &[
     Key { path: "pool.endpoints.kubernetes", kind: Kind::Group },
     Key { path: "pool.endpoints.kubernetes.kind", kind: Kind::Words(KUBERNETES_KIND) },
     Key { path: "pool.endpoints.kubernetes.namespace", kind: Kind::Label },
-    Key { path: "pool.endpoints.kubernetes.selector", kind: Kind::Selector },
-    Key { path: "pool.endpoints.kubernetes.fields", kind: Kind::Selector },
+    Key { path: "pool.endpoints.kubernetes.selector", kind: Kind::Text },
+    Key { path: "pool.endpoints.kubernetes.fields", kind: Kind::Text },
     Key { path: "pool.endpoints.kubernetes.service", kind: Kind::Label },
     Key { path: "pool.endpoints.kubernetes.port", kind: Kind::Port },
-    Key { path: "pool.endpoints.kubernetes.api_server", kind: Kind::Url },
+    Key { path: "pool.endpoints.kubernetes.api_server", kind: Kind::Text },
     Key { path: "pool.endpoints.kubernetes.token_file", kind: Kind::File },
     Key { path: "pool.endpoints.kubernetes.ca", kind: Kind::File },
     Key { path: "pool.endpoints.etcd", kind: Kind::Group },
@@ -185,6 +198,12 @@ pub const KEYS: &[Key] = &[
     amount("pool.eject_after", Unit::Count, 1, 1_000, None),
     amount("pool.connect_deadline", Unit::Time, 100 * MS, M, None),
     Key { path: "pool.authentication", kind: Kind::Token },
+    Key { path: "pool.tls", kind: Kind::Tls },
+    Key { path: "pool.tls.ca", kind: Kind::File },
+    Key { path: "pool.tls.certificate", kind: Kind::File },
+    Key { path: "pool.tls.key", kind: Kind::File },
+    Key { path: "pool.tls.server_name", kind: Kind::Text },
+    Key { path: "pool.tls.verify", kind: Kind::Words(TRUTH_OR_NOT) },
     // As `limits.message`: no smaller than what is worth cutting, no larger than what any backend takes.
     amount("pool.message", Unit::Size, 4 * KIB, 50 * MIB, Some("off")),
     // Its members are the operator's words; each takes what `pool` takes, or its backends alone.
@@ -327,9 +346,6 @@ impl Kind {
             Kind::Server => "ip or ip:port".to_owned(),
             Kind::Members => "host:port, one or more".to_owned(),
             Kind::Port => "a port, or its name".to_owned(),
-            Kind::Url => "http:// or https:// and host:port".to_owned(),
-            Kind::Selector => "a selector".to_owned(),
-            Kind::File => "a file".to_owned(),
             Kind::Methods => "a list of methods".to_owned(),
             Kind::Method => "/pkg.Service/Method".to_owned(),
             Kind::Pools => "names, each with backends or settings".to_owned(),
@@ -339,6 +355,9 @@ impl Kind {
             Kind::Tokens => "tokens, one or a list".to_owned(),
             Kind::Metadata => "names of metadata, one or a list".to_owned(),
             Kind::Files => "files, one or a list".to_owned(),
+            Kind::File => "a file".to_owned(),
+            Kind::Tls => "settings, true, or false".to_owned(),
+            Kind::Names => "names with stars, one or a list".to_owned(),
             Kind::Routes => "a list of routes".to_owned(),
             Kind::Globs => "methods or globs, one or a list".to_owned(),
             Kind::SomeOf(words) => format!("{}; one or a list", words.join(", ")),

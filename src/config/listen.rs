@@ -1,13 +1,15 @@
 //! Ports: where each of them listens, and what agents may take of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use super::address;
 use super::file::Shape;
 use super::problem::{Findings, Mistake};
 use super::section::Section;
+use super::{address, tls};
 use crate::listener::{self, SourcePrefix};
 use crate::message::flow::Flow;
+use crate::wire::tls::ServerTls;
 
 /// One port, of agents or of our own.
 pub(super) struct Listen {
@@ -15,6 +17,7 @@ pub(super) struct Listen {
     /// The address a bare port is taken on.
     pub usual: IpAddr,
     pub address: Option<SocketAddr>,
+    pub tls: Option<Arc<ServerTls>>,
     shares: Shares,
 }
 
@@ -53,7 +56,7 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
     };
     PORTS.map(|(name, usual, port, path)| {
         let default = Some(SocketAddr::new(usual, port));
-        let mut listen = Listen { name, usual, address: default, shares };
+        let mut listen = Listen { name, usual, address: default, tls: None, shares };
         let address = |section: &Section<'_>, name: &str, findings: &mut Findings<'_>| {
             section.read(name, findings, |text| address_of_file(text, usual, port)).unwrap_or(default)
         };
@@ -61,6 +64,7 @@ pub(super) fn read(root: &Section<'_>, limits: &Section<'_>, findings: &mut Find
             Some(node) if matches!(node.value, Shape::Map(_)) => {
                 let own = Section::of(node, path, section.key(name), findings);
                 listen.address = address(&own, "address", findings);
+                listen.tls = tls::of_port(&own, name, findings);
                 if path == "listen.agents" {
                     listen.shares = shares.or_of(&own, findings);
                 }
@@ -98,6 +102,7 @@ impl Listen {
             name: self.name,
             address: self.address?,
             only,
+            tls: self.tls,
             connections_max: self.shares.connections_max,
             calls_max: self.shares.calls_max,
             connections_per_source_max: self.shares.connections_per_source_max,

@@ -11,6 +11,7 @@ use crate::listener::identity::Identity;
 use crate::pool::Policy;
 use crate::route::Routes;
 use crate::route::schema::Schema;
+use crate::wire::tls::ServerTls;
 use crate::{listener, pool};
 
 /// Everything the gateway is started with. Made by [`super::load`] and [`Plan::from_flags`] only, which give none that is unsound.
@@ -39,6 +40,10 @@ pub struct Plan {
     pub prometheus: Option<SocketAddr>,
     /// Where the admin page is, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Prometheus' port's TLS, if it has any.
+    pub prometheus_tls: Option<Arc<ServerTls>>,
+    /// The admin page's TLS, if it has any.
+    pub admin_tls: Option<Arc<ServerTls>>,
     /// How long a stop may take.
     pub drain_deadline: Duration,
     /// Worker threads; at least one.
@@ -84,18 +89,22 @@ impl Default for Log {
 impl Plan {
     /// The lines a start prints: ports and their flows, pools and their backends, budget. With one pool fewer than ten.
     pub fn describe(&self) -> Vec<String> {
-        let port =
-            |name: &str, address: SocketAddr, what: &str| format!("{name:<12} {:<21} {what}", address.to_string());
-        let mut lines: Vec<String> = self
-            .listeners
-            .iter()
-            .map(|listener| match listener.only {
-                None => port(listener.name, listener.address, "every flow"),
-                Some(flow) => port(listener.name, listener.address, &format!("{} only", flow.name().replace('_', " "))),
-            })
-            .collect();
-        lines.extend(self.prometheus.map(|address| port("prometheus", address, "/metrics /ready /live")));
-        lines.extend(self.admin.map(|address| port("admin", address, "/snapshot /ready /live")));
+        let port = |name: &str, address: SocketAddr, what: &str, tls: &Option<Arc<ServerTls>>| {
+            format!("{name:<12} {:<21} {what}{}", address.to_string(), describe_tls(address, tls))
+        };
+        let of_agents = |listener: &listener::Settings| {
+            let what = match listener.only {
+                None => "every flow".to_owned(),
+                Some(flow) => format!("{} only", flow.name().replace('_', " ")),
+            };
+            port(listener.name, listener.address, &what, &listener.tls)
+        };
+        let mut lines: Vec<String> = self.listeners.iter().map(of_agents).collect();
+        let own = [
+            ("prometheus", self.prometheus, "/metrics /ready /live", &self.prometheus_tls),
+            ("admin", self.admin, "/snapshot /ready /live", &self.admin_tls),
+        ];
+        lines.extend(own.into_iter().filter_map(|(name, address, what, tls)| Some(port(name, address?, what, tls))));
         let pools = self.pools_and_sources().enumerate();
         lines.extend(pools.map(|(at, (pool, source))| describe_pool(at, pool, source)));
         lines.push(format!(
@@ -137,6 +146,16 @@ impl Plan {
     }
 }
 
+/// What is told of a port's TLS: that anybody may come without is said where anybody may come.
+fn describe_tls(address: SocketAddr, tls: &Option<Arc<ServerTls>>) -> &'static str {
+    match tls {
+        Some(tls) if tls.settings().client_authorities.is_some() => ", mTLS",
+        Some(_) => ", TLS",
+        None if address.ip().is_loopback() => "",
+        None => ", no TLS",
+    }
+}
+
 /// `pool         2 backends by hash: a:1, b:1`; the second of several is `pool tail`.
 fn describe_pool(at: usize, pool: &pool::Settings, source: &Source) -> String {
     let balance = match pool.balance {
@@ -147,11 +166,19 @@ fn describe_pool(at: usize, pool: &pool::Settings, source: &Source) -> String {
     let shown: Vec<String> = pool.backends.iter().take(BACKENDS_SHOWN).map(|backend| backend.name.clone()).collect();
     let more = and_more(pool.backends.len(), BACKENDS_SHOWN);
     let name = if at == 0 && pool.name == "default" { "pool".to_owned() } else { format!("pool {}", pool.name) };
-    if *source != Source::Static {
-        return format!("{name:<12} backends by {balance}, from {source}");
+    let tls = match &pool.tls {
+        Some(tls) if !tls.settings().verify => " by TLS, certificates unseen",
+        Some(tls) if tls.settings().pair.is_some() => " by mTLS",
+        Some(_) => " by TLS",
+        None => "",
+    };
+    match source {
+        Source::Static => {
+            let backends = count(pool.backends.len(), "backend");
+            format!("{name:<12} {backends}{tls} by {balance}: {}{more}", shown.join(", "))
+        }
+        source => format!("{name:<12} backends{tls} by {balance}, from {source}"),
     }
-    let backends = count(pool.backends.len(), "backend");
-    format!("{name:<12} {backends} by {balance}: {}{more}", shown.join(", "))
 }
 
 fn and_more(number: usize, shown: usize) -> String {

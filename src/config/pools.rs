@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use http::HeaderValue;
 
 use super::file::{Node, Shape};
-use super::keys;
 use super::problem::{Findings, Mistake};
 use super::section::Section;
 use super::sources::{self, Backing};
+use super::{keys, tls};
 use crate::discovery::Source;
 use crate::pool::{Policy, Settings, TripSettings};
 
@@ -177,6 +177,7 @@ fn settings(section: &Section<'_>, name: &str, findings: &mut Findings<'_>) -> S
         eject_after: section.count("eject_after", usual.eject_after, findings),
         connect_deadline: section.time("connect_deadline", usual.connect_deadline, findings),
         authentication: section.read("authentication", findings, token),
+        tls: tls::of_pool(section, findings),
         message_bytes_max: section.size_or_off("message", usual.message_bytes_max, findings),
         name: usual.name,
         backends: usual.backends,

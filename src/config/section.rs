@@ -75,6 +75,13 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The one value of this name with its place, not yet understood.
+    pub fn written(&self, name: &str, findings: &mut Findings<'_>) -> Option<Written<'a>> {
+        let written = scalar(self.node(name)?, self.key(name), findings)?;
+        findings.remember(&written.key, &written.key, written.at);
+        Some(written)
+    }
+
     /// Whether it has a member of this name.
     pub fn has(&self, name: &str) -> bool {
         self.node(name).is_some()
@@ -134,8 +141,7 @@ impl<'a> Section<'a> {
         findings: &mut Findings<'_>,
         parse: impl FnOnce(&str) -> Result<T, Mistake>,
     ) -> Option<T> {
-        let written = scalar(self.node(name)?, self.key(name), findings)?;
-        findings.remember(&written.key, &written.key, written.at);
+        let written = self.written(name, findings)?;
         match parse(written.text) {
             Ok(value) => Some(value),
             Err(mistake) => {

@@ -12,6 +12,7 @@ use crate::admin;
 use crate::config::Plan;
 use crate::listener::admission::{Admission, Reserve};
 use crate::listener::{self, accept};
+use crate::wire::tls::ServerTls;
 
 use super::Addresses;
 use super::thread::{self, Thread};
@@ -38,8 +39,15 @@ struct Agents {
 
 /// A port of our own and who serves it.
 struct Own {
-    port: Port<SocketAddr>,
+    port: Port<OwnAsked>,
     _server: Closing,
+}
+
+/// What a plan asks for of a port of our own.
+#[derive(Clone, PartialEq, Eq)]
+struct OwnAsked {
+    address: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
 }
 
 /// A bound port.
@@ -51,12 +59,12 @@ struct Port<T> {
 }
 
 /// A task that ends when nobody holds it any more.
-struct Closing(JoinHandle<()>);
+pub struct Closing(JoinHandle<()>);
 
 /// The ports of a plan, bound or the same as before; nothing is changed yet.
 pub struct Prepared {
     agents: Vec<Port<listener::Settings>>,
-    own: [Option<Port<SocketAddr>>; 2],
+    own: [Option<Port<OwnAsked>>; 2],
 }
 
 /// What the own ports are called, in the order of [`Ports::own`].
@@ -87,11 +95,13 @@ impl Ports {
             });
         }
         let mut own = [None, None];
-        for (number, asked) in [plan.prometheus, plan.admin].into_iter().enumerate() {
-            let Some(asked) = asked else { continue };
+        let asked = [(plan.prometheus, &plan.prometheus_tls), (plan.admin, &plan.admin_tls)];
+        for (number, (address, tls)) in asked.into_iter().enumerate() {
+            let Some(address) = address else { continue };
+            let asked = OwnAsked { address, tls: tls.clone() };
             own[number] = Some(match &self.own[number] {
-                Some(open) if open.port.asked == asked => open.port.again(asked)?,
-                _ => Port::of(bind_own(OWN[number], asked)?, asked)?,
+                Some(open) if open.port.asked.address == address => open.port.again(asked)?,
+                _ => Port::of(bind_own(OWN[number], address)?, asked)?,
             });
         }
         Ok(Prepared { agents, own })
@@ -117,7 +127,7 @@ impl Ports {
             let admission = Admission::new(settings, Arc::clone(places), Arc::clone(&self.reserve));
             let accepting = accept::run(listener, number, admission, leaving, hand_over);
             let places = Arc::clone(places);
-            agents.push(Agents { port, places, _acceptor: Closing(tokio::spawn(accepting)) });
+            agents.push(Agents { port, places, _acceptor: Closing::spawn(accepting) });
         }
         self.agents = agents;
         for (number, prepared) in prepared.own.into_iter().enumerate() {
@@ -130,14 +140,15 @@ impl Ports {
         Ok(())
     }
 
-    fn serve_own(&self, number: usize, port: Port<SocketAddr>) -> io::Result<Own> {
+    fn serve_own(&self, number: usize, port: Port<OwnAsked>) -> io::Result<Own> {
         let listener = TcpListener::from_std(port.socket.try_clone()?)?;
         let state = self.admin.clone();
-        let serving = match number {
-            0 => tokio::spawn(admin::serve_prometheus(listener, state, std::future::pending())),
-            _ => tokio::spawn(admin::serve_admin(listener, state, std::future::pending())),
+        let served = admin::Port { name: OWN[number], listener, tls: port.asked.tls.clone() };
+        let server = match number {
+            0 => Closing::spawn(admin::serve_prometheus(served, state, std::future::pending())),
+            _ => Closing::spawn(admin::serve_admin(served, state, std::future::pending())),
         };
-        Ok(Own { port, _server: Closing(serving) })
+        Ok(Own { port, _server: server })
     }
 
     /// Where agents are listened for, and where we are asked.
@@ -178,6 +189,15 @@ impl<T> Port<T> {
     /// The same port under other settings.
     fn again(&self, asked: T) -> io::Result<Self> {
         Self::of(self.socket.try_clone()?, asked)
+    }
+}
+
+// === impl Closing ===
+
+impl Closing {
+    /// Starts a task.
+    pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
     }
 }
 

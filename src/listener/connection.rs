@@ -1,6 +1,7 @@
 //! One agent's connection: the HTTP/2 connection and all its calls, in one task.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,8 +18,9 @@ use tokio::time::{Instant, Sleep};
 use crate::metrics::{RefusedReason, RetiredReason};
 use crate::wire::quiet::Quiet;
 use crate::wire::server::{Call, Connection, Settings};
+use crate::wire::tls::Refusal;
 
-use super::worker::{Closing, Worker};
+use super::worker::{Closing, Port, Worker};
 use life::{Due, Life};
 
 /// Bytes all connections together may have sent ahead of their permits. A connection's window is its even share, so
@@ -57,11 +59,11 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
     let limits = terms.limits();
     let settings =
         settings(worker.shared.register.connections(), limits.calls_per_connection, limits.header_list_bytes_max);
-    let connection = match Connection::handshake(stream, &settings, limits.handshake_deadline).await {
+    let tls = terms.tls(worker.ports[port].name);
+    let connection = match Connection::handshake(stream, tls, &settings, limits.handshake_deadline).await {
         Ok(connection) => connection,
         Err(error) => {
-            tracing::debug!(%peer, %error, "connection refused: not HTTP/2 in time");
-            worker.ports[port].metrics.refused(RefusedReason::Handshake).increment(1);
+            refused(&error, peer, &worker.ports[port]);
             return;
         }
     };
@@ -100,6 +102,19 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
     }
     // The connection is gone; what it brought is not. Calls see the end of their streams and bring in what is left.
     while served.calls.next().await.is_some() {}
+}
+
+/// Counts a connection that never came up. Only trouble with TLS is anybody's to mend: the rest are probes and scans.
+fn refused(error: &io::Error, peer: SocketAddr, port: &Port) {
+    let Some(refusal) = Refusal::of(error) else {
+        tracing::debug!(%peer, %error, "connection refused: not HTTP/2 in time");
+        port.metrics.refused(RefusedReason::Handshake).increment(1);
+        return;
+    };
+    port.metrics.refused(RefusedReason::Tls).increment(1);
+    if let Some(left_out) = refusal.may_be_told() {
+        tracing::warn!(listener = port.name, %peer, why = %refusal, left_out, "connection refused: TLS");
+    }
 }
 
 /// What this connection may do, given how many share the memory.

@@ -1,9 +1,11 @@
 //! What an operator decides about listeners, and what any one peer may ask of them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::flow::Flow;
+use crate::wire::tls::ServerTls;
 
 /// Every listener there can be: its name, and the only flow it serves if there is one.
 pub const LISTENERS: [(&str, Option<Flow>); 3] =
@@ -20,6 +22,8 @@ pub struct Settings {
     pub only: Option<Flow>,
     /// Connections open at once on this listener; more wait in the kernel's backlog.
     pub connections_max: usize,
+    /// How its certificate is shown and whose is asked for; `None`: TLS is not spoken.
+    pub tls: Option<Arc<ServerTls>>,
     /// Calls open at once on this listener; more are refused. `None`: as many as come.
     pub calls_max: Option<usize>,
     /// Connections open at once on this listener from one source, see [`SourcePrefix`]; more are closed at once.
@@ -66,7 +70,7 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Bytes of one call's decoded header list.
     pub header_list_bytes_max: u32,
-    /// From accept to a complete HTTP/2 preface and SETTINGS.
+    /// From accept to a complete HTTP/2 preface and SETTINGS, TLS included.
     pub handshake_deadline: Duration,
     /// From the handshake to the first call.
     pub first_call_deadline: Duration,

@@ -7,6 +7,7 @@ use crate::message::flow::Flow;
 use crate::pool::{Policy, Pool};
 use crate::route::Routes;
 use crate::route::sorter::{self, Subjects};
+use crate::wire::tls::ServerTls;
 
 use super::identity::Identity;
 use super::{Limits, Reply, Settings};
@@ -49,6 +50,11 @@ impl Terms {
     /// What any one peer may ask.
     pub fn limits(&self) -> &Limits {
         &self.decided.limits
+    }
+
+    /// The TLS of the listener of this name, if it has any.
+    pub fn tls(&self, listener: &str) -> Option<&ServerTls> {
+        self.decided.listeners.iter().find(|other| other.name == listener)?.tls.as_deref()
     }
 
     /// Calls that may be open at once on a listener, by its place among [`LISTENERS`](super::LISTENERS).

@@ -77,10 +77,22 @@ reasons! {
         Limit = "limit",
         /// As many connections of its source as allowed are open.
         Source = "source",
-        /// TLS, preface or SETTINGS did not come in time or were not HTTP/2.
+        /// TLS, preface or SETTINGS did not come in time, or were not HTTP/2.
         Handshake = "handshake",
+        /// TLS was refused, by us or by the peer: a certificate, a version, or TLS on one side only.
+        Tls = "tls",
         /// The process has no file descriptor left, or only those kept for backends and admin.
         Emfile = "emfile",
+    }
+}
+
+reasons! {
+    /// What came of files that were found changed.
+    pub enum ReloadResult {
+        /// They are in use now.
+        Swapped = "swapped",
+        /// They were no good, and the old ones stay in use.
+        Failed = "failed",
     }
 }
 
@@ -127,6 +139,7 @@ mod tests {
         assert!(LostReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(RouteOutcome::ALL.iter().enumerate().all(|(at, outcome)| outcome.index() == at));
         assert!(RefusedReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
+        assert!(ReloadResult::ALL.iter().enumerate().all(|(at, result)| result.index() == at));
         assert!(RetiredReason::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
         assert!(BadInput::ALL.iter().enumerate().all(|(at, reason)| reason.index() == at));
     }

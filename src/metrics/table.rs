@@ -138,6 +138,10 @@ table! {
         "1 while the config on disk is the one that runs, else 0. If 0, suspect the problems that the log names.";
     CONFIG_LAST_RELOAD_SUCCESS_TIMESTAMP: Kind::Gauge, Seconds, "switchyard_config_last_reload_success_timestamp_seconds", [],
         "When the config that runs was read, in seconds since 1970. If old beside the file's age, suspect that nobody asked for a reload.";
+    TLS_RELOADS: Kind::Counter, Count, "switchyard_tls_reloads_total", ["setting", "result"],
+        "Changes of certificate files that were noticed, by what came of them. If high for failed, suspect a certificate that does not belong to its key; the log names the file.";
+    TLS_CERTIFICATE_EXPIRY: Kind::Gauge, Seconds, "switchyard_tls_certificate_expiry_seconds", ["setting"],
+        "Unix time at which the first certificate of a file expires. If near, suspect a renewal that no longer runs.";
     BUILD_INFO: Kind::Gauge, Count, "switchyard_build_info", ["version"],
         "Always 1; the version is the label. If high for two versions at once, suspect a rollout that is under way or stuck.";
 }

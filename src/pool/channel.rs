@@ -90,9 +90,8 @@ impl Channel {
     }
 
     async fn connect(pool: &Pool, backend: &Backend) -> io::Result<Connection> {
-        let (settings, endpoint) = (pool.settings(), backend.endpoint());
-        let (deadline, silence_max) = (settings.connect_deadline, settings.trip.hard_deadline);
-        Connection::open(&endpoint.host, endpoint.port, deadline, silence_max).await
+        let settings = pool.settings();
+        backend.found().connect(&settings, settings.trip.hard_deadline).await
     }
 
     /// Works until the connection is gone.

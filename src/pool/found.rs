@@ -1,6 +1,11 @@
 //! A backend as its source describes it, before anybody has spoken to it.
 
-use super::Endpoint;
+use std::io;
+use std::time::Duration;
+
+use crate::wire::client::{Connection, Target};
+
+use super::{Endpoint, Settings};
 
 /// What a source says of one backend. A pool is told all of them at once, see [`Backends::found`](super::Backends::found).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,5 +42,16 @@ impl Found {
             server_name: None,
             is_leaving: false,
         }
+    }
+
+    /// Connects to it, by the settings of its pool; see [`Connection::open`] for what that waits for.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or is not who it should be.
+    pub async fn connect(&self, settings: &Settings, silence_max: Duration) -> io::Result<Connection> {
+        let Endpoint { host, port } = &self.endpoint;
+        let server_name = self.server_name.as_deref();
+        let target = Target { host, port: *port, tls: settings.tls.as_deref(), server_name };
+        Connection::open(target, settings.connect_deadline, silence_max).await
     }
 }

@@ -1,11 +1,13 @@
 //! What an operator decides about one pool.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
 use crate::wire::grpc::AUTHENTICATION;
+use crate::wire::tls::ClientTls;
 
 use super::found::Found;
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub connect_deadline: Duration,
     /// The token its backends want, said instead of the callers' own.
     pub authentication: Option<HeaderValue>,
+    /// How its backends' certificates are looked at, and ours shown; `None`: TLS is not spoken.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// Where a backend listens. Its text is `host:port`.
@@ -94,6 +98,7 @@ impl Settings {
             eject_after: 3,
             connect_deadline: Duration::from_secs(3),
             authentication: None,
+            tls: None,
         }
     }
 }

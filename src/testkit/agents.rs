@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::check::{Sent, SentBy};
 use crate::wire::grpc::Status;
+use crate::wire::tls::ClientTls;
 
 mod agent;
 mod link;
@@ -65,6 +66,8 @@ pub struct Load {
     pub drain: Duration,
     /// How long a half-closed call may wait for its reply.
     pub reply_deadline: Duration,
+    /// How the certificate of `to` is looked at and theirs shown; `None`: they speak no TLS.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// What came of it.
@@ -151,6 +154,7 @@ impl Default for Load {
             name: "agent".to_owned(),
             drain: Duration::from_secs(10),
             reply_deadline: Duration::from_secs(30),
+            tls: None,
         }
     }
 }

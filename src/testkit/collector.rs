@@ -17,6 +17,7 @@ use super::attribution::{Attributed, Attribution};
 use super::behaviour::Behaviour;
 use super::check::Evidence;
 use super::tally::{Counts, Detail, Tally};
+use crate::wire::tls::ServerTls;
 
 mod call;
 mod connection;
@@ -45,6 +46,8 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// Whether dying ends the process with code 137; otherwise all sockets are dropped.
     pub exit_on_death: bool,
+    /// How it shows its certificate and whose it asks for; `None`: it speaks no TLS.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// A collector; dropping it kills it.
@@ -94,6 +97,7 @@ impl Default for Options {
             // OAP's default since 10.1.
             message_bytes_max: 52_428_800,
             exit_on_death: false,
+            tls: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A TCP socket under h2 that reads in gulps and, if asked to, gathers what h2 writes into few system calls.
+//! A socket under h2, TCP or TLS, that reads in gulps and, if asked to, gathers what h2 writes into few system calls.
 //!
 //! h2 issues one write per DATA frame above 256 bytes. The [`Pump`] owns the moment of writing instead: h2 fills the
 //! outbox, the connection's task pumps it after each poll of the connection. It also lets a server announce another
@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 /// Bytes the outbox takes before h2 has to wait.
 const OUTBOX_BYTES: usize = 256 << 10;
@@ -43,8 +44,17 @@ pub struct Socket {
 /// What the connection's task holds: the writing end of the same socket.
 #[derive(Debug, Clone)]
 pub struct Pump {
-    tcp: Rc<TcpStream>,
+    transport: Rc<RefCell<Transport>>,
     outbox: Rc<RefCell<Outbox>>,
+}
+
+/// What bytes travel by.
+#[derive(Debug)]
+pub enum Transport {
+    /// The bare connection.
+    Tcp(TcpStream),
+    /// TLS, hands shaken.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 #[derive(Debug)]
@@ -60,9 +70,9 @@ struct Outbox {
 impl Socket {
     /// Wraps a connected socket. One read asks for `gulp_bytes`; gathered bytes wait for
     /// [`Pump::poll_write_out`].
-    pub fn new(tcp: TcpStream, writes: Writes, gulp_bytes: usize) -> (Self, Pump) {
+    pub fn new(transport: Transport, writes: Writes, gulp_bytes: usize) -> (Self, Pump) {
         let outbox = Outbox { writes, bytes: BytesMut::new(), announce: None, scanned: 0 };
-        let pump = Pump { tcp: Rc::new(tcp), outbox: Rc::new(RefCell::new(outbox)) };
+        let pump = Pump { transport: Rc::new(RefCell::new(transport)), outbox: Rc::new(RefCell::new(outbox)) };
         (Self { pump: pump.clone(), inbox: vec![0; gulp_bytes].into_boxed_slice(), unread: 0..0 }, pump)
     }
 }
@@ -70,14 +80,10 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while this.unread.is_empty() {
-            ready!(this.pump.tcp.poll_read_ready(cx))?;
-            match this.pump.tcp.try_read(&mut this.inbox) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(read) => this.unread = 0..read,
-                Err(wait) if wait.kind() == io::ErrorKind::WouldBlock => {}
-                Err(broken) => return Poll::Ready(Err(broken)),
-            }
+        if this.unread.is_empty() {
+            let mut inbox = ReadBuf::new(&mut this.inbox);
+            ready!(this.pump.transport.borrow_mut().poll_read(cx, &mut inbox))?;
+            this.unread = 0..inbox.filled().len();
         }
         let length = this.unread.len().min(out.remaining());
         out.put_slice(&this.inbox[this.unread.start..this.unread.start + length]);
@@ -118,7 +124,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.pump.poll_write_out(cx))?;
-        Poll::Ready(socket2::SockRef::from(&*self.pump.tcp).shutdown(std::net::Shutdown::Write))
+        self.pump.transport.borrow_mut().poll_shutdown(cx)
     }
 }
 
@@ -128,19 +134,14 @@ impl Pump {
         let mut outbox = self.outbox.borrow_mut();
         let end = outbox.announced_up_to();
         let mut left = end;
+        let mut transport = self.transport.borrow_mut();
         while left > 0 {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_write(&outbox.bytes[..left]) {
-                Ok(written) => {
-                    outbox.bytes.advance(written);
-                    outbox.scanned = outbox.scanned.saturating_sub(written);
-                    left -= written;
-                }
-                Err(wait) if wait.kind() == io::ErrorKind::WouldBlock => {}
-                Err(broken) => return Poll::Ready(Err(broken)),
-            }
+            let written = ready!(transport.poll_write(cx, &outbox.bytes[..left]))?;
+            outbox.bytes.advance(written);
+            outbox.scanned = outbox.scanned.saturating_sub(written);
+            left -= written;
         }
-        Poll::Ready(Ok(()))
+        transport.poll_flush(cx)
     }
 
     /// Adds MAX_CONCURRENT_STREAMS to the next SETTINGS frame h2 writes. h2's own counting is not touched: whoever
@@ -149,6 +150,36 @@ impl Pump {
         let mut outbox = self.outbox.borrow_mut();
         if outbox.announce.replace(streams_max).is_none() {
             outbox.scanned = outbox.bytes.len();
+        }
+    }
+}
+
+impl Transport {
+    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, out),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, out),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(_) => Poll::Ready(Ok(())),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

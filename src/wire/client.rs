@@ -12,14 +12,28 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::grpc::Status;
-use super::socket::Socket;
+use super::socket::{Gulping, Socket};
 use super::stream::{Break, BreakKind, Chunk, Inflow, Outflow};
+use super::tls::{ClientTls, Refusal};
 
 /// A connection to a backend. It moves bytes only while [`Connection::poll`] is polled.
 pub struct Connection {
     h2: h2::client::Connection<Socket, Bytes>,
     requests: h2::client::SendRequest<Bytes>,
     socket: Socket,
+}
+
+/// Where to connect, and as what.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// A DNS name or an IP address.
+    pub host: &'a str,
+    /// The port.
+    pub port: u16,
+    /// How its certificate is looked at; `None`: TLS is not spoken.
+    pub tls: Option<&'a ClientTls>,
+    /// Whom its certificate has to name, if not the host; the operator's own word in `tls` goes before it.
+    pub server_name: Option<&'a str>,
 }
 
 /// The answer to one call.
@@ -54,19 +68,36 @@ impl Connection {
     /// Linux counts the time a peer's window is closed, too, though the peer's kernel answers every probe.
     ///
     /// # Errors
-    /// When no address of `host` accepts, or not all of it is done within `deadline`.
-    pub async fn open(host: &str, port: u16, deadline: Duration, silence_max: Duration) -> io::Result<Self> {
-        tokio::time::timeout(deadline, Self::connect(host, port, silence_max))
+    /// When no address of the host accepts, or not all of it is done within `deadline`. Trouble with TLS is logged here,
+    /// in words of its own.
+    pub async fn open(target: Target<'_>, deadline: Duration, silence_max: Duration) -> io::Result<Self> {
+        let opened = tokio::time::timeout(deadline, Self::connect(target, silence_max))
             .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no HTTP/2 answer within {deadline:?}")))?
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("no HTTP/2 answer within {deadline:?}")))?;
+        if let Err(error) = &opened {
+            target.tell(error);
+        }
+        opened
     }
 
-    async fn connect(host: &str, port: u16, silence_max: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect((host, port)).await?;
+    async fn connect(target: Target<'_>, silence_max: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect((target.host, target.port)).await?;
         let options = SockRef::from(&stream);
         options.set_tcp_user_timeout(Some(silence_max))?;
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE))?;
-        let socket = Socket::new(stream);
+        let stream = Gulping::new(stream, false);
+        let socket = match target.tls {
+            None => Socket::plain(stream),
+            // Boxed: the state of a handshake is larger than everything else here.
+            Some(tls) => {
+                let name = target.server_name.unwrap_or(target.host);
+                Socket::tls(Box::pin(tls.connect(name, stream)).await?.into())
+            }
+        };
+        Self::greet(socket.clone()).await.map_err(|error| target.explain(&socket, error))
+    }
+
+    async fn greet(socket: Socket) -> io::Result<Self> {
         let (requests, h2) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(ANSWER_WINDOW_BYTES)
@@ -118,6 +149,28 @@ impl Connection {
             .send_request(head, false)
             .map_err(|error| Break { kind: BreakKind::NotProcessed, ..Break::from(error) })?;
         Ok((Outflow::new(stream), Answer { stage: Stage::Waiting(response) }))
+    }
+}
+
+// === impl Target ===
+
+impl Target<'_> {
+    /// What an HTTP/2 connection that never came up says of TLS, if it does.
+    fn explain(&self, socket: &Socket, error: io::Error) -> io::Error {
+        match (self.tls, socket.fault()) {
+            (Some(tls), Some(fault)) => tls.refusal(&fault).into(),
+            _ if socket.heard_tls() => {
+                Refusal::tls_without_need("it speaks TLS, and its pool has none; give the pool `tls`").into()
+            }
+            _ => error,
+        }
+    }
+
+    fn tell(&self, error: &io::Error) {
+        let Some(refusal) = Refusal::of(error) else { return };
+        if let Some(left_out) = refusal.may_be_told() {
+            tracing::warn!(host = self.host, port = self.port, why = %refusal, left_out, "backend refused: TLS");
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::grpc::Status;
-use super::socket::Socket;
+use super::socket::{Gulping, Socket};
 use super::stream::{Break, Inflow, Outflow};
+use super::tls::{Refusal, ServerTls};
 
 /// What a peer may ask of one connection.
 #[derive(Debug, Clone)]
@@ -64,12 +65,29 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 // === impl Connection ===
 
 impl Connection {
-    /// Reads the preface and sends our SETTINGS.
+    /// Shakes hands by TLS if that is spoken here, reads the preface and sends our SETTINGS.
     ///
     /// # Errors
-    /// When the peer does not speak HTTP/2 or is not done within `deadline`.
-    pub async fn handshake(stream: TcpStream, settings: &Settings, deadline: Duration) -> io::Result<Self> {
-        let socket = Socket::of_agent(stream);
+    /// When the peer does not speak HTTP/2 or is not done with everything within `deadline`; a [`Refusal`] within the
+    /// error when it is about TLS.
+    pub async fn handshake(
+        stream: TcpStream,
+        tls: Option<&ServerTls>,
+        settings: &Settings,
+        deadline: Duration,
+    ) -> io::Result<Self> {
+        tokio::time::timeout(deadline, Self::greet(stream, tls, settings))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface in time"))?
+    }
+
+    async fn greet(stream: TcpStream, tls: Option<&ServerTls>, settings: &Settings) -> io::Result<Self> {
+        let stream = Gulping::new(stream, true);
+        let socket = match tls {
+            None => Socket::plain(stream),
+            // Boxed: the state of a handshake is larger than everything else a connection's task begins with.
+            Some(tls) => Socket::tls(Box::pin(tls.accept(stream)).await?.into()),
+        };
         let handshake = h2::server::Builder::new()
             .max_concurrent_streams(settings.calls_max)
             .max_header_list_size(settings.header_list_bytes_max)
@@ -88,10 +106,13 @@ impl Connection {
             }
             done.map_err(io::Error::other)
         });
-        let h2 = tokio::time::timeout(deadline, flushing)
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface in time"))??;
-        Ok(Self { h2, socket })
+        match flushing.await {
+            Ok(h2) => Ok(Self { h2, socket }),
+            Err(_) if socket.heard_tls() => {
+                Err(Refusal::tls_without_need("it speaks TLS, and this port has none; give the port `tls`").into())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves bytes both ways and answers the next call; `None` when the connection is closed in order.

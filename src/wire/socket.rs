@@ -1,11 +1,11 @@
-//! A TCP stream with buffers that belong to the worker: read in big gulps, written in big pieces, empty when idle.
+//! A connection's socket, plain or TLS: read in big gulps, written in big pieces, without a buffer when idle.
 //!
 //! h2 reads 8 KiB at a time and flushes after every DATA frame. Measured, that is most of the cost of a forwarded
 //! message: here one system call reads up to 64 KiB, which h2 then takes in its own portions, and what h2 writes
 //! gathers until [`Socket::poll_flush`], which the owner of the connection calls once per poll.
 //!
-//! The buffers come from a pool of the thread and are lent to a socket only while it has bytes that were read and
-//! not yet taken, or written and not yet sent. An idle connection owns none.
+//! Under TLS the gulps are of records, for rustls would read 4 KiB at a time, and what was gathered is encrypted and
+//! written at the flush. The session is boxed, so that a plain socket does not grow for it.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,58 +14,47 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
-use super::pace;
-
-/// Bytes of one gulp or one gathered write: four HTTP/2 DATA frames of the default size.
-const BUFFER_BYTES: usize = 64 << 10;
-
-/// Buffers a thread keeps for the next gulp; more than this are freed.
-const SPARE_BUFFERS_MAX: usize = 16;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-}
+pub use super::gulp::Gulping;
+use super::gulp::Portion;
 
 /// A cheap handle; h2 holds one, the owner of the connection another to flush with.
 #[derive(Clone)]
 pub struct Socket(Rc<RefCell<State>>);
 
 struct State {
-    stream: TcpStream,
-    /// Whether reading sets the pace of the worker.
-    is_agents: bool,
-    /// Read from the kernel and not yet taken.
-    gulp: Portion,
+    stream: Stream,
     /// Written by h2 and not yet sent.
     gathered: Portion,
 }
 
-/// A lent buffer and the part of it that counts.
-#[derive(Default)]
-struct Portion {
-    buffer: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
+enum Stream {
+    Plain(Gulping),
+    Tls(Box<Session>),
+}
+
+struct Session {
+    stream: TlsStream<Gulping>,
+    /// What ended it, if TLS did; h2 would keep no more of it than a text.
+    fault: Option<rustls::Error>,
 }
 
 // === impl Socket ===
 
 impl Socket {
-    /// Takes over a connected stream and sets TCP_NODELAY: writes are gathered here, not in the kernel.
-    pub fn new(stream: TcpStream) -> Self {
-        // A socket that refuses the option still works, only slower.
-        let _ = stream.set_nodelay(true);
-        let (gulp, gathered) = Default::default();
-        Self(Rc::new(RefCell::new(State { stream, is_agents: false, gulp, gathered })))
+    /// A socket without TLS.
+    pub fn plain(stream: Gulping) -> Self {
+        Self::over(Stream::Plain(stream))
     }
 
-    /// The same for an agent's stream: what is read from it sets the pace, see [`pace`].
-    pub fn of_agent(stream: TcpStream) -> Self {
-        let socket = Self::new(stream);
-        socket.0.borrow_mut().is_agents = true;
-        socket
+    /// A socket with TLS, hands shaken.
+    pub fn tls(stream: TlsStream<Gulping>) -> Self {
+        Self::over(Stream::Tls(Box::new(Session { stream, fault: None })))
+    }
+
+    fn over(stream: Stream) -> Self {
+        Self(Rc::new(RefCell::new(State { stream, gathered: Portion::default() })))
     }
 
     /// Sends what was gathered. Ready when everything is sent; pending keeps the rest and wakes the task.
@@ -73,21 +62,38 @@ impl Socket {
     /// # Errors
     /// As writing to the stream does.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_send(cx)
+        let state = &mut *self.0.borrow_mut();
+        ready!(state.poll_send(cx))?;
+        match &mut state.stream {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            // Records that the kernel had no room for, and what TLS itself has to say.
+            Stream::Tls(session) => Pin::new(&mut session.stream).poll_flush(cx),
+        }
+    }
+
+    /// Whether the peer's first byte was one of TLS, on a socket without: a handshake's (22) or an alert's (21).
+    pub fn heard_tls(&self) -> bool {
+        match &self.0.borrow().stream {
+            Stream::Plain(stream) => matches!(stream.first_byte(), Some(21 | 22)),
+            Stream::Tls(_) => false,
+        }
+    }
+
+    /// The fault of TLS that ended the connection, if one did.
+    pub fn fault(&self) -> Option<rustls::Error> {
+        match &self.0.borrow().stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(session) => session.fault.clone(),
+        }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let state = &mut *self.0.borrow_mut();
-        if state.gulp.is_empty() {
-            if out.remaining() >= BUFFER_BYTES {
-                return Pin::new(&mut state.stream).poll_read(cx, out);
-            }
-            ready!(state.poll_gulp(cx))?;
+        match &mut self.0.borrow_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, out),
+            Stream::Tls(session) => session.poll_read(cx, out),
         }
-        state.gulp.take_into(out);
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -132,36 +138,24 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = &mut *self.0.borrow_mut();
         ready!(state.poll_send(cx))?;
-        Pin::new(&mut state.stream).poll_shutdown(cx)
+        match &mut state.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(session) => Pin::new(&mut session.stream).poll_shutdown(cx),
+        }
     }
 }
 
 // === impl State ===
 
 impl State {
-    fn poll_gulp(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut buffer = lend();
-        let mut whole = ReadBuf::new(&mut buffer);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut whole);
-        let filled = whole.filled().len();
-        match read {
-            Poll::Ready(Ok(())) if filled > 0 => {
-                if self.is_agents {
-                    pace::note_read(filled);
-                }
-                self.gulp = Portion { buffer: Some(buffer), start: 0, end: filled };
-                Poll::Ready(Ok(()))
-            }
-            other => {
-                give_back(buffer);
-                other
-            }
-        }
-    }
-
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.gathered.is_empty() {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, self.gathered.bytes()))?;
+            let bytes = self.gathered.bytes();
+            let sent = match &mut self.stream {
+                Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+                Stream::Tls(session) => Pin::new(&mut session.stream).poll_write(cx, bytes),
+            };
+            let sent = ready!(sent)?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -171,85 +165,29 @@ impl State {
     }
 }
 
-// === impl Portion ===
+// === impl Session ===
 
-impl Portion {
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.buffer.as_deref().map_or(&[], |buffer| &buffer[self.start..self.end])
-    }
-
-    fn room(&self) -> usize {
-        BUFFER_BYTES - self.end
-    }
-
-    /// Copies as much of `bytes` as there is room for.
-    fn put(&mut self, bytes: &[u8]) -> usize {
-        let length = bytes.len().min(self.room());
-        if length > 0 {
-            let buffer = self.buffer.get_or_insert_with(lend);
-            buffer[self.end..self.end + length].copy_from_slice(&bytes[..length]);
-            self.end += length;
+impl Session {
+    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, out);
+        if let Poll::Ready(Err(error)) = &read {
+            self.fault = error.get_ref().and_then(|error| error.downcast_ref()).cloned();
         }
-        length
+        read
     }
-
-    fn take_into(&mut self, out: &mut ReadBuf<'_>) {
-        let length = out.remaining().min(self.end - self.start);
-        out.put_slice(&self.bytes()[..length]);
-        self.advance(length);
-    }
-
-    fn give_back(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            give_back(buffer);
-        }
-    }
-
-    /// Forgets the first `length` bytes and gives an emptied buffer back.
-    fn advance(&mut self, length: usize) {
-        self.start += length;
-        if self.is_empty() {
-            self.give_back();
-            (self.start, self.end) = (0, 0);
-        }
-    }
-}
-
-impl Drop for Portion {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-fn lend() -> Box<[u8]> {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
-}
-
-fn give_back(buffer: Box<[u8]>) {
-    // At thread exit the pool may be gone already; then the buffer is simply freed.
-    let _ = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if spare.len() < SPARE_BUFFERS_MAX {
-            spare.push(buffer);
-        }
-    });
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Socket::new(near), listener.accept().await.unwrap().0)
+        (Socket::plain(Gulping::new(near, false)), listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]
@@ -263,7 +201,7 @@ mod tests {
         let mut got = [0; 11];
         far.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"HEADERSDATA");
-        assert!(socket.0.borrow().gathered.buffer.is_none());
+        assert!(!socket.0.borrow().gathered.owns_a_buffer());
     }
 
     #[tokio::test]
@@ -280,7 +218,8 @@ mod tests {
             }
         }
         assert_eq!(got, sent);
-        assert!(socket.0.borrow().gulp.buffer.is_none());
+        let Stream::Plain(stream) = &socket.0.borrow().stream else { panic!("it is plain") };
+        assert!(!stream.owns_a_buffer());
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ fn a_ports_own_settings_are_looked_over_like_all_others() {
         ("listen.metrics.adress", "did you mean `address`?"),
         ("listen.metrics.connections", "write 1 to 1000000"),
         ("listen.metrics.address", "write 0.0.0.0:11803, or off"),
-        ("listen.admin.connections", "remove it, or write one of address"),
+        ("listen.admin.connections", "remove it, or write one of address, tls"),
     ];
     assert_eq!(said, expected);
 }

@@ -3,6 +3,8 @@
 use clap::Parser;
 use switchyard::config::{Overrides, Plan, Problem, load_with};
 
+#[path = "../certificates/authority.rs"]
+mod authority;
 mod identity;
 mod limits;
 #[cfg(feature = "k8s")]
@@ -18,6 +20,7 @@ mod routes_wrong;
 mod satellite;
 mod sound;
 mod sources;
+mod tls;
 mod written;
 
 const EXAMPLE: &str = include_str!("../../config/switchyard.yaml");

@@ -85,7 +85,7 @@ fn an_address_of_a_browser() {
 switchyard.yaml:1:11: error: to: "http://" does not belong to a backend's address
   1 | to: "a:1, http://oap:11800"
     |           ^^^^^^^^^^^^^^^^
-  mend: write oap:11800 (connections are gRPC without TLS)
+  mend: write oap:11800
 "#;
     assert_says("to: \"a:1, http://oap:11800\"", expected);
 }

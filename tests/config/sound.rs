@@ -198,10 +198,10 @@ fn flags_need_no_file_and_win_over_one() {
 fn the_banner_tells_ports_backends_and_budget_in_under_ten_lines() {
     let plan = plan("to: a:1,b:1,c:1,d:1,e:1,f:1,g:1\nworkers: 2");
     let expected = "\
-agents       0.0.0.0:11800         every flow
-access_logs  0.0.0.0:11802         access logs only
-metrics      0.0.0.0:11803         metrics only
-prometheus   0.0.0.0:1234          /metrics /ready /live
+agents       0.0.0.0:11800         every flow, no TLS
+access_logs  0.0.0.0:11802         access logs only, no TLS
+metrics      0.0.0.0:11803         metrics only, no TLS
+prometheus   0.0.0.0:1234          /metrics /ready /live, no TLS
 admin        127.0.0.1:9901        /snapshot /ready /live
 pool         7 backends by least_load: a:1, b:1, c:1, d:1, e:1, f:1 and 1 more
 memory       256MiB for messages of up to 4MiB, 2 workers

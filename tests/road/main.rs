@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod attribution;
+#[path = "../certificates/authority.rs"]
+mod authority;
 mod backend;
 mod bad_input;
 mod bounds;
@@ -36,3 +38,4 @@ mod rules;
 mod skew;
 mod stall;
 mod streams;
+mod tls;

@@ -156,6 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_variable_that_becomes_a_setting() {
+        let manual = include_str!("../../../docs/satellite.md");
+        for (name, meaning) in VARIABLES {
+            if matches!(meaning, Meaning::Refused(_) | Meaning::Nothing | Meaning::Queue) {
+                continue;
+            }
+            let short = name.strip_prefix("GRPC_CLIENT_KUBERNETES").unwrap_or(name);
+            assert!(manual.contains(&format!("`{name}`")) || manual.contains(&format!("`{short}`")), "{name}");
+        }
+    }
+
+    #[test]
     fn each_variable_stands_once() {
         for (at, (name, _)) in VARIABLES.iter().enumerate() {
             assert!(!VARIABLES[..at].iter().any(|(other, _)| other == name), "{name}");

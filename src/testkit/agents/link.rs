@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{Book, Load};
-use crate::testkit::socket::{Pump, Socket, Writes};
+use crate::testkit::socket::{Pump, Socket, Transport, Writes};
 
 /// What the agents of a connection hold of it.
 pub(super) struct Link {
@@ -143,7 +143,15 @@ async fn open(load: &Load) -> io::Result<(SendRequest<Bytes>, Connection, Pump)>
     let tcp = tcp?;
     tcp.set_nodelay(true)?;
     let writes = if load.rate > 0.0 { Writes::AtOnce } else { Writes::Gathered };
-    let (socket, pump) = Socket::new(tcp, writes, GULP_BYTES);
+    let transport = match &load.tls {
+        None => Transport::Tcp(tcp),
+        Some(tls) => {
+            let host = load.to.rsplit_once(':').map_or(load.to.as_str(), |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Transport::Tls(Box::new(tls.connect(host, tcp).await?.into()))
+        }
+    };
+    let (socket, pump) = Socket::new(transport, writes, GULP_BYTES);
     let (request, connection) = h2::client::Builder::new()
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .enable_push(false)

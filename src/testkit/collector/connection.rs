@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::house::House;
 use super::{at, call};
-use crate::testkit::socket::{Pump, Socket, Writes};
+use crate::testkit::socket::{Pump, Socket, Transport, Writes};
 
 /// h2 counts small DATA frames that nobody has read yet and ends the connection when they are many. A stalled
 /// collector must stall, not end connections, so its budget is out of reach.
@@ -35,7 +35,14 @@ pub(super) async fn serve(tcp: TcpStream, house: Rc<House>) {
     let _ = tcp.set_nodelay(true);
     let mut behaviour = house.behaviour();
     let mut leaving = house.asked_to_leave();
-    let (socket, pump) = Socket::new(tcp, Writes::Gathered, GULP_BYTES);
+    let transport = match &house.options.tls {
+        None => Transport::Tcp(tcp),
+        Some(tls) => match tls.accept(tcp).await {
+            Ok(session) => Transport::Tls(Box::new(session.into())),
+            Err(_) => return,
+        },
+    };
+    let (socket, pump) = Socket::new(transport, Writes::Gathered, GULP_BYTES);
     let mut announced = behaviour.borrow_and_update().streams_max;
     if let Some(streams_max) = announced {
         pump.announce_streams_max(streams_max);
