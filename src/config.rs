@@ -14,11 +14,14 @@ mod compile;
 mod conditions;
 mod contradiction;
 mod draft;
+mod etcd;
 mod fields;
 mod file;
 mod health;
 mod identity;
 pub mod keys;
+#[cfg(feature = "k8s")]
+mod kubernetes;
 mod listen;
 mod matches;
 mod methods;

@@ -6,8 +6,14 @@
 //! good set whatever goes wrong, and says once that something does, in the log and in metrics.
 
 pub mod announcer;
+pub mod dial;
 pub mod dns;
+pub mod etcd;
 pub mod file;
+#[cfg(feature = "k8s")]
+pub mod kubernetes;
+mod retry;
+mod roster;
 
 pub use announcer::{Announcer, Trouble};
 
@@ -23,6 +29,11 @@ pub enum Source {
     Dns(dns::Settings),
     /// A file that lists them.
     File(file::Settings),
+    /// Keys in etcd.
+    Etcd(etcd::Settings),
+    /// What a Kubernetes cluster runs.
+    #[cfg(feature = "k8s")]
+    Kubernetes(kubernetes::Settings),
 }
 
 /// Follows a source for ever; `tell` gets all backends each time they have changed, never an empty set, and must not wait.
@@ -34,6 +45,9 @@ pub async fn run(source: Source, pool: &str, tell: impl Fn(Vec<Found>) + Send + 
         Source::Static => std::future::pending().await,
         Source::Dns(settings) => dns::follow(settings, Announcer::new(pool, tell)).await,
         Source::File(settings) => file::follow(settings, Announcer::new(pool, tell)).await,
+        Source::Etcd(settings) => etcd::follow(settings, Announcer::new(pool, tell)).await,
+        #[cfg(feature = "k8s")]
+        Source::Kubernetes(settings) => kubernetes::follow(settings, Announcer::new(pool, tell)).await,
     }
 }
 
@@ -46,6 +60,9 @@ impl std::fmt::Display for Source {
             Source::Static => f.write_str("the config"),
             Source::Dns(settings) => settings.fmt(f),
             Source::File(settings) => settings.fmt(f),
+            Source::Etcd(settings) => settings.fmt(f),
+            #[cfg(feature = "k8s")]
+            Source::Kubernetes(settings) => settings.fmt(f),
         }
     }
 }

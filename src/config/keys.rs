@@ -25,6 +25,10 @@ pub enum Kind {
     Endpoint,
     /// The address of a server, without a name.
     Server,
+    /// Where the members of a registry listen.
+    Members,
+    /// The number of a port, or its name.
+    Port,
     /// A list of gRPC methods, paths or settings.
     Methods,
     /// One gRPC method, `/pkg.Service/Method`.
@@ -87,6 +91,8 @@ pub enum Kind {
 pub(super) const BALANCE: &[&str] = &["least_load", "round_robin", "weighted", "hash", "pick_first"];
 /// The words of `pool.health.check`.
 pub(super) const CHECK: &[&str] = &["connect", "grpc", "tcp", "http"];
+/// The words of `pool.endpoints.kubernetes.kind`.
+pub(super) const KUBERNETES_KIND: &[&str] = &["pods", "endpointslices"];
 /// The words of `reply`.
 pub(super) const REPLY: &[&str] = &["received", "delivered"];
 /// The words of `log.format`.
@@ -162,6 +168,26 @@ pub const KEYS: &[Key] = &[
     amount("pool.endpoints.weight", Unit::Count, 1, WEIGHT_MAX as u64, None),
     amount("pool.endpoints.tier", Unit::Count, 1, 100, Some("0")),
     Key { path: "pool.endpoints.zone", kind: Kind::Text },
+    Key { path: "pool.endpoints.kubernetes", kind: Kind::Group },
+    Key { path: "pool.endpoints.kubernetes.kind", kind: Kind::Words(KUBERNETES_KIND) },
+    Key { path: "pool.endpoints.kubernetes.namespace", kind: Kind::Label },
+    Key { path: "pool.endpoints.kubernetes.selector", kind: Kind::Text },
+    Key { path: "pool.endpoints.kubernetes.fields", kind: Kind::Text },
+    Key { path: "pool.endpoints.kubernetes.service", kind: Kind::Label },
+    Key { path: "pool.endpoints.kubernetes.port", kind: Kind::Port },
+    Key { path: "pool.endpoints.kubernetes.api_server", kind: Kind::Text },
+    Key { path: "pool.endpoints.kubernetes.token_file", kind: Kind::File },
+    Key { path: "pool.endpoints.kubernetes.ca", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd", kind: Kind::Group },
+    Key { path: "pool.endpoints.etcd.members", kind: Kind::Members },
+    Key { path: "pool.endpoints.etcd.prefix", kind: Kind::Text },
+    Key { path: "pool.endpoints.etcd.tls", kind: Kind::Group },
+    Key { path: "pool.endpoints.etcd.tls.ca", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd.tls.certificate", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd.tls.key", kind: Kind::File },
+    Key { path: "pool.endpoints.etcd.tls.server_name", kind: Kind::Text },
+    Key { path: "pool.endpoints.etcd.username", kind: Kind::Text },
+    Key { path: "pool.endpoints.etcd.password", kind: Kind::Token },
     Key { path: "pool.resolver", kind: Kind::Server },
     Key { path: "pool.balance", kind: Kind::Words(BALANCE) },
     // A bound of a fair share exactly could be kept by nobody.
@@ -358,6 +384,8 @@ impl Kind {
             Kind::Backends => "host:port, one or more, or a source".to_owned(),
             Kind::Endpoint => "host:port".to_owned(),
             Kind::Server => "ip or ip:port".to_owned(),
+            Kind::Members => "host:port, one or more".to_owned(),
+            Kind::Port => "a port, or its name".to_owned(),
             Kind::Methods => "a list of methods".to_owned(),
             Kind::Method => "/pkg.Service/Method".to_owned(),
             Kind::Pools => "names, each with backends or settings".to_owned(),

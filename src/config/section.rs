@@ -1,5 +1,6 @@
 //! One group of settings, read name by name; what is wrong is noted and the default taken.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_saphyr::{Location, Spanned};
@@ -148,6 +149,12 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// A file; a relative path is joined to the config's directory. Whether it is there is not looked at.
+    pub fn file(&self, name: &str, findings: &mut Findings<'_>) -> Option<PathBuf> {
+        let directory = findings.directory().map(Path::to_owned).unwrap_or_default();
+        self.read(name, findings, |text| Ok(directory.join(text)))
     }
 
     fn open(node: Option<&'a Node>, path: &'static str, shown: String, findings: &mut Findings<'_>) -> Self {

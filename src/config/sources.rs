@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::file::{Node, Shape};
+#[cfg(feature = "k8s")]
+use super::kubernetes;
 use super::nearest::nearest;
 use super::problem::{Findings, Mistake, Place};
-use super::section::{empty, scalar};
-use super::{address, balance};
+use super::section::{Section, empty, scalar};
+use super::{address, balance, etcd, keys};
 use crate::discovery::{Source, dns, file};
 use crate::pool::endpoint::host_name;
 use crate::pool::found::Found;
@@ -27,7 +29,10 @@ enum Meaning {
 }
 
 /// How the URLs of sources begin.
-const SCHEMES: &[&str] = &["dns", "dns+srv", "srv", "file"];
+const SCHEMES: &[&str] = &["dns", "dns+srv", "srv", "file", "k8s", "etcd"];
+
+/// Sources that have settings of their own.
+const REGISTRIES: [&str; 2] = ["kubernetes", "etcd"];
 
 /// Schemes of things that are connected to, not of sources.
 const PROTOCOLS: &[&str] = &["http", "https", "grpc", "grpcs", "h2c", "tcp", "tls"];
@@ -46,6 +51,10 @@ pub(super) fn read(node: &Node, key: &str, path: &str, findings: &mut Findings<'
     let items = match &node.value {
         Shape::List(items) => items.as_slice(),
         Shape::Scalar(text) if !text.trim().is_empty() => std::slice::from_ref(node),
+        Shape::Map(members) if members.iter().any(|(name, _)| nearest(&name.value, REGISTRIES).is_some()) => {
+            backing.source = registry(node, key, findings).unwrap_or_default();
+            return backing;
+        }
         Shape::Map(_) => {
             let mend =
                 "write `to: [collector-a:11800]`; settings of the pool go under `pool:`, more pools under `pools:`";
@@ -74,6 +83,53 @@ pub(super) fn read(node: &Node, key: &str, path: &str, findings: &mut Findings<'
         }
     }
     backing
+}
+
+/// Reads the settings of a source; `None` when it is not known which, which is noted.
+fn registry(node: &Node, key: &str, findings: &mut Findings<'_>) -> Option<Source> {
+    let Shape::Map(members) = &node.value else { return None };
+    let Some((name, _)) = members.iter().find(|(name, _)| REGISTRIES.contains(&name.value.as_str())) else {
+        let (name, _) = members.iter().find(|(name, _)| nearest(&name.value, REGISTRIES).is_some())?;
+        let mend = format!("did you mean `{}`?", nearest(&name.value, REGISTRIES)?);
+        findings.error(
+            findings.place(name.referenced),
+            key,
+            Mistake::new(format!("`{}` is no source", name.value), mend),
+        );
+        return None;
+    };
+    let section = Section::of(node, "pool.endpoints", key.to_owned(), findings);
+    if members.iter().filter(|(name, _)| keys::names_under("pool.endpoints").any(|known| known == name.value)).count()
+        > 1
+    {
+        let mistake = Mistake::new("a source is all of a pool", "give the others pools of their own under `pools:`");
+        findings.error(findings.place(node.referenced), key, mistake);
+    }
+    match name.value.as_str() {
+        "etcd" => {
+            let settings = section.section("etcd", findings);
+            Some(Source::Etcd(etcd::of_settings(&settings, findings)))
+        }
+        #[cfg(feature = "k8s")]
+        _ => {
+            let settings = section.section("kubernetes", findings);
+            Some(Source::Kubernetes(kubernetes::of_settings(&settings, findings)))
+        }
+        #[cfg(not(feature = "k8s"))]
+        _ => {
+            findings.error(findings.place(name.referenced), key, without_kubernetes());
+            None
+        }
+    }
+}
+
+/// What is said where Kubernetes was left out.
+#[cfg(not(feature = "k8s"))]
+fn without_kubernetes() -> Mistake {
+    Mistake::new(
+        "this program was built without Kubernetes",
+        "take a release, or build it with `cargo build --release --features k8s`",
+    )
 }
 
 /// Reads the backends of `--to`.
@@ -174,6 +230,11 @@ fn meaning(text: &str, directory: Option<&Path>) -> Result<Meaning, Mistake> {
         "dns" => of_name(text, rest),
         "dns+srv" | "srv" => of_services(text, rest),
         "file" => of_file(text, rest, directory),
+        "etcd" => etcd::of_url(text, rest).map(Source::Etcd).map(Meaning::Source),
+        #[cfg(feature = "k8s")]
+        "k8s" => kubernetes::of_url(text, rest).map(Source::Kubernetes).map(Meaning::Source),
+        #[cfg(not(feature = "k8s"))]
+        "k8s" => Err(without_kubernetes()),
         scheme if PROTOCOLS.contains(&scheme) => address::endpoint(text).map(Found::at).map(Meaning::Backend),
         scheme => {
             let known = SCHEMES.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(", ");

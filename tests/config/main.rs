@@ -9,12 +9,15 @@ mod balance;
 mod health;
 mod identity;
 mod limits;
+#[cfg(feature = "k8s")]
+mod manifests;
 mod methods;
 mod mistakes;
 mod never_a_panic;
 mod operators;
 mod pools;
 mod protos;
+mod registries;
 mod routes;
 mod routes_wrong;
 mod satellite;

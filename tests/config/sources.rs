@@ -87,11 +87,11 @@ switchyard.yaml:4:10: error: pools.twice: "dns:///a:1,dns:///b:1" names more tha
 switchyard.yaml:5:9: error: pools.slip: "dsn:" is no source of backends
   5 |   slip: dsn:///a:1
     |         ^^^^^^^^^^
-  mend: did you mean `dns:`? There are dns:, dns+srv:, srv:, file:
+  mend: did you mean `dns:`? There are dns:, dns+srv:, srv:, file:, k8s:, etcd:
 switchyard.yaml:6:10: error: pools.other: "consul:" is no source of backends
   6 |   other: consul://a:1
     |          ^^^^^^^^^^^^
-  mend: write host:port, or a source: dns:, dns+srv:, srv:, file:
+  mend: write host:port, or a source: dns:, dns+srv:, srv:, file:, k8s:, etcd:
 switchyard.yaml:7:9: error: pools.bare: "dns:///a" has no port
   7 |   bare: dns:///a
     |         ^^^^^^^^

@@ -7,7 +7,7 @@ import traceback
 
 from stack import Skipped
 
-CASES = ("descriptors", "envoy", "skywalking", "tools", "otel", "rotel", "rust-agent", "k6", "helm")
+CASES = ("descriptors", "envoy", "skywalking", "tools", "otel", "rotel", "rust-agent", "k6", "helm", "etcd")
 
 
 def main():

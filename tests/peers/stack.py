@@ -78,13 +78,13 @@ class Stack:
     """Use as a context; on failure it prints every process's log, at the end nothing is left running.
 
     The backends are three mock collectors, unless `backends` is a function that gets the stack, starts others and
-    returns their ports. `config` is what the gateway's file says besides its flags.
+    returns their ports; none, if `config` says where they are. `config` is what the gateway's file says besides its flags.
     """
 
     def __init__(self, backends=None, config=""):
         self.directory = Path(tempfile.mkdtemp(prefix="switchyard-peers-"))
         self.processes = []
-        self._backends = backends or Stack._start_collectors
+        self._backends = backends or Stack.start_collectors
         self._config = config
         ports = free_ports(11)
         self.agents, self.access_logs, self.metrics, self.prometheus, self.admin = ports[:5]
@@ -101,7 +101,9 @@ class Stack:
 
     def _start(self):
         ports = self._backends(self)
-        command = [os.environ["SWITCHYARD"], "run", "--to", ",".join(f"127.0.0.1:{port}" for port in ports)]
+        command = [os.environ["SWITCHYARD"], "run"]
+        if ports:
+            command += ["--to", ",".join(f"127.0.0.1:{port}" for port in ports)]
         if self._config:
             file = self.directory / "switchyard.yaml"
             file.write_text(self._config)
@@ -115,7 +117,8 @@ class Stack:
         )
         until(10, "the gateway is ready", lambda: http(self.prometheus, "/ready"))
 
-    def _start_collectors(self):
+    def start_collectors(self):
+        """Starts all of them; returns their ports."""
         for name in COLLECTORS:
             self.start_collector(name)
         return list(self.collector_ports.values())

@@ -11,6 +11,8 @@ mod bad_input;
 mod bounds;
 mod caller;
 mod callers;
+#[cfg(feature = "k8s")]
+mod cluster;
 mod contracts;
 
 mod delivered;
