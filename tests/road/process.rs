@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use switchyard::admin::snapshot::Snapshot;
@@ -16,6 +17,8 @@ const SWITCHYARD: &str = env!("CARGO_BIN_EXE_switchyard");
 pub struct Process {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
+    /// Reads what it says until there is nothing more to come.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -34,10 +37,10 @@ impl Process {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&said), child.stderr.take().expect("piped above"));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
-        Self { child, said }
+        Self { child, said, reader: Some(reader) }
     }
 
     /// Everything it said so far.
@@ -78,6 +81,10 @@ impl Process {
         let until = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
+                if let Some(reader) = self.reader.take() {
+                    // Its last words may not have been read yet.
+                    reader.join().expect("it only reads");
+                }
                 return status;
             }
             assert!(Instant::now() < until, "it still runs after {patience:?}: {:#?}", self.said());
