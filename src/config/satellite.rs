@@ -148,7 +148,11 @@ impl Under<'_, '_, '_> {
                 }
             }
             Some((variable, "kubernetes")) => match variables::cluster(|name| environment.get(name)) {
-                Ok(source) => self.lay("to", source, variable),
+                Ok(settings) => {
+                    for (path, value, by) in settings {
+                        self.lay(path, value, if by.is_empty() { variable } else { by });
+                    }
+                }
                 Err((variable, mistake)) => self.findings.error(None, variable, mistake),
             },
             Some((variable, value)) => {

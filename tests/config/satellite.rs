@@ -166,3 +166,20 @@ fn a_cluster_is_asked_for_pods_with_a_service_account_only() {
     let said = wrong(&[TO, ("SATELLITE_GRPC_CLIENT_FINDER", "zookeeper")]);
     assert!(said.starts_with("error: SATELLITE_GRPC_CLIENT_FINDER: \"zookeeper\" finds no backends"), "{said}");
 }
+
+#[cfg(feature = "k8s")]
+#[test]
+fn what_the_api_is_asked_with_may_come_from_variables() {
+    let (plan, _) = read(&[
+        ("SATELLITE_GRPC_CLIENT_FINDER", "kubernetes"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_NAMESPACE", "sky"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_SELECTOR_LABEL", "app=oap,release=one"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_SELECTOR_FIELD", "status.phase=Running"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_API_SERVER", "https://10.0.0.1:6443"),
+        ("SATELLITE_GRPC_CLIENT_KUBERNETES_BEARER_TOKEN_FILE", "/run/token"),
+    ]);
+    let shown = format!("{:?}", plan.sources[0]);
+    for part in ["sky", "app=oap,release=one", "status.phase=Running", "10.0.0.1", "6443", "/run/token"] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+}

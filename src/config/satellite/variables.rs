@@ -122,21 +122,41 @@ pub fn is_service_link(name: &str) -> bool {
     name == "PORT" || ["PORT_", "SERVICE_HOST", "SERVICE_PORT"].iter().any(|begin| name.starts_with(begin))
 }
 
-/// Where the backends of a cluster are, as a source; or the variable that is in the way, and why.
-pub fn cluster<'a>(get: impl Fn(&str) -> Option<(&'a str, &'a str)>) -> Result<String, (&'a str, Mistake)> {
+/// The rest of `GRPC_CLIENT_KUBERNETES_`, and what becomes of it.
+const CLUSTER: [(&str, &str); 4] = [
+    ("SELECTOR_FIELD", "pool.endpoints.kubernetes.fields"),
+    ("API_SERVER", "pool.endpoints.kubernetes.api_server"),
+    ("BEARER_TOKEN_FILE", "pool.endpoints.kubernetes.token_file"),
+    ("TLS_CONFIG_CA_FILE", "pool.endpoints.kubernetes.ca"),
+];
+
+/// Where the backends of a cluster are: each setting's path, its value, and the variable it is from (empty: the finder);
+/// or the variable that is in the way, and why.
+pub fn cluster<'a>(
+    get: impl Fn(&str) -> Option<(&'a str, &'a str)>,
+) -> Result<Vec<(&'static str, String, &'a str)>, (&'a str, Mistake)> {
     let of = |name: &str| get(&format!("GRPC_CLIENT_KUBERNETES_{name}"));
     let value = |name: &str, default: &'static str| of(name).map_or(default, |(_, value)| value);
     if let Some((variable, kind)) = of("KIND").filter(|(_, kind)| *kind != "pod") {
         let what = format!("\"{kind}\" is not followed: pods are, which is all that Satellite's rights allow");
         return Err((variable, Mistake::new(what, "write pod")));
     }
-    let others = ["SELECTOR_FIELD", "API_SERVER", "BEARER_TOKEN_FILE", "TLS_CONFIG_CA_FILE"];
-    if let Some((variable, _)) = others.iter().find_map(|name| of(name)) {
-        let what = "is not taken from a variable";
-        return Err((variable, Mistake::new(what, "write the pool's source in a file, where it can be said")));
-    }
     let (namespace, port) = (value("NAMESPACE", "default"), value("EXTRA_PORT", "11800"));
-    Ok(format!("k8s://{namespace}/{}:{port}", value("SELECTOR_LABEL", "")))
+    let selector = value("SELECTOR_LABEL", "");
+    let others: Vec<_> = CLUSTER
+        .into_iter()
+        .filter_map(|(name, path)| of(name).map(|(variable, value)| (path, value.to_owned(), variable)))
+        .collect();
+    if others.is_empty() {
+        return Ok(vec![("to", format!("k8s://{namespace}/{selector}:{port}"), "")]);
+    }
+    let mut settings = vec![
+        ("pool.endpoints.kubernetes.namespace", namespace.to_owned(), ""),
+        ("pool.endpoints.kubernetes.selector", selector.to_owned(), ""),
+        ("pool.endpoints.kubernetes.port", port.to_owned(), ""),
+    ];
+    settings.extend(others);
+    Ok(settings)
 }
 
 /// What is said of a value that cannot be had.
