@@ -255,7 +255,7 @@ impl Gateway {
         }
         let places = Arc::clone(&running.places);
         running.ports.admit(&plan);
-        running.ports.open(prepared, &places)?;
+        running.ports.open(prepared, &places);
         running.followers.follow(orders.pools.iter().zip(plan.pools_and_sources().map(|(_, source)| source)));
         self.addresses.store(Arc::new(running.ports.addresses()));
         running.watch = Closing::spawn(tls::keep_fresh(certificates::of(&plan)));

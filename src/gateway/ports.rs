@@ -64,10 +64,10 @@ struct Port<T> {
 /// A task that ends when nobody holds it any more.
 pub struct Closing(JoinHandle<()>);
 
-/// The ports of a plan, bound or the same as before; nothing is changed yet.
+/// The ports of a plan, bound or the same as before, each ready to be accepted on; nothing is changed yet.
 pub struct Prepared {
-    agents: Vec<Port<listener::Settings>>,
-    own: [Option<Port<OwnAsked>>; 3],
+    agents: Vec<(Port<listener::Settings>, TcpListener)>,
+    own: [Option<(Port<OwnAsked>, TcpListener)>; 3],
 }
 
 /// What the own ports are called, in the order of [`Ports::own`].
@@ -93,10 +93,11 @@ impl Ports {
         let mut agents = Vec::new();
         for asked in &plan.listeners {
             let same = |open: &&Agents| open.port.asked.name == asked.name && open.port.asked.address == asked.address;
-            agents.push(match self.agents.iter().find(same) {
+            let port = match self.agents.iter().find(same) {
                 Some(open) => open.port.again(asked.clone())?,
                 None => Port::of(accept::bind(asked)?.into_std()?, asked.clone())?,
-            });
+            };
+            agents.push(port.ready()?);
         }
         let mut own = [None, None, None];
         let asked = [
@@ -107,28 +108,25 @@ impl Ports {
         for (number, (address, tls)) in asked.into_iter().enumerate() {
             let Some(address) = address else { continue };
             let asked = OwnAsked { address, tls: tls.clone() };
-            own[number] = Some(match &self.own[number] {
+            let port = match &self.own[number] {
                 Some(open) if open.port.asked.address == address => open.port.again(asked)?,
                 _ => Port::of(bind_own(OWN[number], address)?, asked)?,
-            });
+            };
+            own[number] = Some(port.ready()?);
         }
         Ok(Prepared { agents, own })
     }
 
     /// Opens what was prepared and closes what is no longer asked for. Connections that are open stay.
-    ///
-    /// # Errors
-    /// When the runtime cannot watch a port.
-    pub fn open(&mut self, prepared: Prepared, places: &Arc<Semaphore>) -> io::Result<()> {
+    pub fn open(&mut self, prepared: Prepared, places: &Arc<Semaphore>) {
         let mut agents = Vec::new();
-        for port in prepared.agents {
+        for (port, listener) in prepared.agents {
             let is_same = |open: &Agents| open.port.asked == port.asked && Arc::ptr_eq(&open.places, places);
             if let Some(at) = self.agents.iter().position(is_same) {
                 agents.push(self.agents.swap_remove(at));
                 continue;
             }
             let settings = listener::Settings { address: port.address, ..port.asked.clone() };
-            let listener = TcpListener::from_std(port.socket.try_clone()?)?;
             let workers = self.threads.clone();
             let hand_over = move |arrival| thread::least_busy(&workers).serve(arrival);
             let (number, leaving) = (settings.number(), self.leaving.clone());
@@ -139,17 +137,15 @@ impl Ports {
         }
         self.agents = agents;
         for (number, prepared) in prepared.own.into_iter().enumerate() {
-            let is_same = |open: &Own| prepared.as_ref().is_some_and(|port| port.asked == open.port.asked);
+            let is_same = |open: &Own| prepared.as_ref().is_some_and(|(port, _)| port.asked == open.port.asked);
             if self.own[number].as_ref().is_some_and(is_same) {
                 continue;
             }
-            self.own[number] = prepared.map(|port| self.serve_own(number, port)).transpose()?;
+            self.own[number] = prepared.map(|(port, listener)| self.serve_own(number, port, listener));
         }
-        Ok(())
     }
 
-    fn serve_own(&self, number: usize, port: Port<OwnAsked>) -> io::Result<Own> {
-        let listener = TcpListener::from_std(port.socket.try_clone()?)?;
+    fn serve_own(&self, number: usize, port: Port<OwnAsked>, listener: TcpListener) -> Own {
         let (open, closed) = oneshot::channel::<()>();
         // Nothing is ever sent: it ends when the sender is dropped.
         let closed = async { closed.await.unwrap_or_default() };
@@ -160,7 +156,7 @@ impl Ports {
             1 => tokio::spawn(admin::serve_admin(served, state, closed)),
             _ => tokio::spawn(endpoints::serve(served, self.endpoints.clone(), closed)),
         };
-        Ok(Own { port, open, server })
+        Own { port, open, server }
     }
 
     /// Who may use our own ports from now on.
@@ -203,7 +199,7 @@ impl Prepared {
     pub fn listeners(&self) -> Vec<listener::Settings> {
         let bound =
             |port: &Port<listener::Settings>| listener::Settings { address: port.address, ..port.asked.clone() };
-        self.agents.iter().map(bound).collect()
+        self.agents.iter().map(|(port, _)| bound(port)).collect()
     }
 }
 
@@ -212,6 +208,12 @@ impl Prepared {
 impl<T> Port<T> {
     fn of(socket: StdListener, asked: T) -> io::Result<Self> {
         Ok(Self { address: socket.local_addr()?, asked, socket })
+    }
+
+    /// With what accepts there.
+    fn ready(self) -> io::Result<(Self, TcpListener)> {
+        let listener = TcpListener::from_std(self.socket.try_clone()?)?;
+        Ok((self, listener))
     }
 
     /// The same port under other settings.

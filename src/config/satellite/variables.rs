@@ -130,11 +130,11 @@ const CLUSTER: [(&str, &str); 4] = [
     ("TLS_CONFIG_CA_FILE", "pool.endpoints.kubernetes.ca"),
 ];
 
-/// Where the backends of a cluster are: each setting's path, its value, and the variable it is from (empty: the finder);
-/// or the variable that is in the way, and why.
-pub fn cluster<'a>(
-    get: impl Fn(&str) -> Option<(&'a str, &'a str)>,
-) -> Result<Vec<(&'static str, String, &'a str)>, (&'a str, Mistake)> {
+/// A setting's path, its value, and the variable it is from; empty: the finder.
+type Laid<'a> = (&'static str, String, &'a str);
+
+/// Where the backends of a cluster are; or the variable that is in the way, and why.
+pub fn cluster<'a>(get: impl Fn(&str) -> Option<(&'a str, &'a str)>) -> Result<Vec<Laid<'a>>, (&'a str, Mistake)> {
     let of = |name: &str| get(&format!("GRPC_CLIENT_KUBERNETES_{name}"));
     let value = |name: &str, default: &'static str| of(name).map_or(default, |(_, value)| value);
     if let Some((variable, kind)) = of("KIND").filter(|(_, kind)| *kind != "pod") {
