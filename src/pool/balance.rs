@@ -1,6 +1,6 @@
 //! Who of a pool's backends gets the next parcel: pure functions of what is known now.
 //!
-//! A parcel that is tied to a backend by a key goes by rendezvous ([`rendezvous`]), one that is not by the pool's policy.
+//! A parcel that is tied to a backend by a key goes by rendezvous (`rendezvous`), one that is not by the pool's policy.
 //! Both choose among the backends that may take it, as the [`Roster`] has them stand: by tier, by zone, new or not.
 
 pub mod affinity;
