@@ -79,6 +79,13 @@ fn batches_hold_for_the_corpus() {
 }
 
 #[test]
+fn http_2_holds_for_the_corpus() {
+    replay("http2_server", checks::http2_server, &[], 20_000);
+    replay("http2_client", checks::http2_client, &[], 20_000);
+    replay("hpack", checks::hpack, &[], 20_000);
+}
+
+#[test]
 fn inflating_holds_for_the_corpus() {
     replay("inflate", checks::inflate, &[], 4_000);
 }

@@ -2,6 +2,7 @@
 //!
 //! Each takes raw bytes, reads what it needs of settings off their front and panics when something does not hold.
 
+mod http2;
 mod records;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use switchyard::route::reading::Reading;
 use switchyard::route::rule::decide::Rules;
 use switchyard::wire::compression::{Encoding, InflateError};
 
+pub use http2::{hpack, http2_client, http2_server};
 pub use records::records;
 
 /// However a stream is chunked, what comes out is what a parser that sees all of it at once finds.

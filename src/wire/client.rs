@@ -1,26 +1,28 @@
 //! The outbound side: an HTTP/2 connection to a backend that opens calls.
 
-use std::future::{Future, poll_fn};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, response};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::grpc::Status;
+use super::http2::Session;
+use super::http2::handle::Handle;
+use super::http2::link::Link;
+use super::http2::settings::Limits;
 use super::socket::{Gulping, Socket};
 use super::stream::{Break, BreakKind, Chunk, Inflow, Outflow};
 use super::tls::{ClientTls, Refusal};
 
 /// A connection to a backend. It moves bytes only while [`Connection::poll`] is polled.
 pub struct Connection {
-    h2: h2::client::Connection<Socket, Bytes>,
-    requests: h2::client::SendRequest<Bytes>,
-    socket: Socket,
+    link: Link<Socket>,
 }
 
 /// Where to connect, and as what.
@@ -38,17 +40,17 @@ pub struct Target<'a> {
 
 /// The answer to one call.
 pub struct Answer {
-    stage: Stage,
+    stream: Handle,
+    inflow: Inflow,
+    /// Set once the head came.
+    begun: Option<Begun>,
 }
 
-enum Stage {
-    Waiting(h2::client::ResponseFuture),
-    /// The head came; the rest is read from the inflow. The status is set when the head was all of the answer.
-    Begun {
-        inflow: Inflow,
-        head_status: Option<Status>,
-        http_status: http::StatusCode,
-    },
+/// What is kept of an answer's head.
+struct Begun {
+    /// Set when the head was all of the answer.
+    status: Option<Status>,
+    http_status: http::StatusCode,
 }
 
 /// An idle connection is probed by the kernel, never by HTTP/2 pings: grpc-java allows one in five minutes.
@@ -57,6 +59,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 /// Answers are small; what a backend may send ahead of being read.
 const ANSWER_WINDOW_BYTES: u32 = 256 << 10;
 const ANSWERS_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes of a decoded header list of an answer: several times the 8 KiB that gRPC clients are used to allow.
+const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
 
 // === impl Connection ===
 
@@ -94,49 +99,35 @@ impl Connection {
                 Socket::tls(Box::pin(tls.connect(name, stream)).await?.into())
             }
         };
-        Self::greet(socket.clone()).await.map_err(|error| target.explain(&socket, error))
-    }
-
-    async fn greet(socket: Socket) -> io::Result<Self> {
-        let (requests, h2) = h2::client::Builder::new()
-            .enable_push(false)
-            .initial_window_size(ANSWER_WINDOW_BYTES)
-            .initial_connection_window_size(ANSWERS_WINDOW_BYTES)
-            // Zero until the peer's SETTINGS say otherwise: that is how we notice that they came.
-            .initial_max_send_streams(0)
-            .handshake(socket.clone())
-            .await
-            .map_err(io::Error::other)?;
-        let mut connection = Self { h2, requests, socket };
-        poll_fn(|cx| match connection.poll(cx) {
-            Poll::Ready(lost) => Poll::Ready(Err(io::Error::other(lost))),
-            Poll::Pending if connection.streams_max() > 0 => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
-        })
-        .await?;
-        Ok(connection)
+        let limits = Limits {
+            streams_max: 0,
+            header_list_bytes_max: HEADER_LIST_BYTES_MAX,
+            stream_window_bytes: ANSWER_WINDOW_BYTES,
+            connection_window_bytes: ANSWERS_WINDOW_BYTES,
+        };
+        let mut link = Link::new(Rc::new(RefCell::new(Session::client(limits))), socket);
+        match poll_fn(|cx| link.poll_greeted(cx)).await {
+            Ok(()) => Ok(Self { link }),
+            Err(error) => Err(target.explain(link.socket(), error)),
+        }
     }
 
     /// Moves bytes both ways; ready only when the connection is gone.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Break> {
-        let driven = Pin::new(&mut self.h2).poll(cx);
-        if let Poll::Ready(Err(error)) = self.socket.poll_flush(cx) {
-            return Poll::Ready(Break::lost(&error));
-        }
-        Poll::Ready(match ready!(driven) {
-            Ok(()) => Break::new(BreakKind::ConnectionLost, "the backend closed the connection"),
-            Err(error) => Break { kind: BreakKind::ConnectionLost, ..Break::from(error) },
-        })
+        ready!(self.link.poll(cx));
+        let session = self.link.session().borrow();
+        let why = session.over().map_or("the backend closed the connection", |over| &over.why);
+        Poll::Ready(Break::new(BreakKind::ConnectionLost, why))
     }
 
-    /// Calls the peer allows at once. Opening more makes them wait silently inside h2, so nobody should.
+    /// Calls the peer allows at once. Opening more is a mistake it may end the connection for.
     pub fn streams_max(&self) -> usize {
-        self.requests.current_max_send_streams()
+        self.link.session().borrow().streams_max()
     }
 
     /// Whether calls can be opened; not when the peer said GOAWAY.
-    pub fn poll_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        !matches!(self.requests.poll_ready(cx), Poll::Ready(Err(_)))
+    pub fn poll_usable(&mut self, _cx: &mut Context<'_>) -> bool {
+        self.link.session().borrow().is_usable()
     }
 
     /// Opens a call. The caller counts the streams it has open and stays below [`Connection::streams_max`].
@@ -144,11 +135,9 @@ impl Connection {
     /// # Errors
     /// When the connection is going away or gone: the call was not processed.
     pub fn call(&mut self, head: Request<()>) -> Result<(Outflow, Answer), Break> {
-        let (response, stream) = self
-            .requests
-            .send_request(head, false)
-            .map_err(|error| Break { kind: BreakKind::NotProcessed, ..Break::from(error) })?;
-        Ok((Outflow::new(stream), Answer { stage: Stage::Waiting(response) }))
+        let stream = Handle::call(self.link.session(), head)?;
+        let answer = Answer { stream: stream.clone(), inflow: Inflow::new(stream.clone()), begun: None };
+        Ok((Outflow::new(stream), answer))
     }
 }
 
@@ -179,47 +168,41 @@ impl Target<'_> {
 impl Answer {
     /// The head of the answer; afterwards the body is read with [`Answer::poll_chunk`].
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<response::Parts, Break>> {
-        let Stage::Waiting(response) = &mut self.stage else {
+        if self.begun.is_some() {
             return Poll::Ready(Err(Break::new(BreakKind::Reset, "the answer's head was read already")));
-        };
-        let (head, body) = ready!(Pin::new(response).poll(cx)).map_err(Break::from)?.into_parts();
-        self.stage = Stage::Begun {
-            inflow: Inflow::new(body),
-            head_status: Status::from_headers(&head.headers),
-            http_status: head.status,
-        };
+        }
+        let head = ready!(self.stream.poll_response(cx))?;
+        self.begun = Some(Begun { status: Status::from_headers(&head.headers), http_status: head.status });
         Poll::Ready(Ok(head))
     }
 
     /// The next chunk of the body, once the head was read.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
-        match &mut self.stage {
-            Stage::Begun { inflow, .. } => inflow.poll_chunk(cx),
-            Stage::Waiting(_) => Poll::Pending,
+        match self.begun {
+            Some(_) => self.inflow.poll_chunk(cx),
+            None => Poll::Pending,
         }
     }
 
     /// Lets the peer send `bytes` more.
     pub fn release(&mut self, bytes: usize) {
-        if let Stage::Begun { inflow, .. } = &mut self.stage {
-            inflow.release(bytes);
-        }
+        self.inflow.release(bytes);
     }
 
     /// What the answer's end means: the status in its trailers, or in its head when that was all.
     pub fn status(&self, trailers: Option<&http::HeaderMap>) -> Status {
-        let Stage::Begun { head_status, http_status, .. } = &self.stage else {
+        let Some(begun) = &self.begun else {
             return Status::from_http(http::StatusCode::OK);
         };
         trailers
             .and_then(Status::from_headers)
-            .or_else(|| head_status.clone())
-            .unwrap_or_else(|| Status::from_http(*http_status))
+            .or_else(|| begun.status.clone())
+            .unwrap_or_else(|| Status::from_http(begun.http_status))
     }
 
     /// Reads the answer to its end, throws its messages away and gives its status.
     pub fn poll_status(&mut self, cx: &mut Context<'_>) -> Poll<Result<Status, Break>> {
-        if matches!(self.stage, Stage::Waiting(_)) {
+        if self.begun.is_none() {
             ready!(self.poll_head(cx))?;
         }
         loop {

@@ -1,7 +1,7 @@
 //! A TCP stream that is read in big gulps into a buffer of the worker's, and handed on in whatever portions are asked for.
 //!
-//! The buffers come from a pool of the thread and are lent only while there are bytes that were read and not yet taken,
-//! or written and not yet sent.
+//! The buffers come from a pool of the thread and are lent only while there are bytes that were read and not yet taken.
+//! Whoever asks for as much as a buffer holds is served without one.
 
 use std::cell::RefCell;
 use std::io;
@@ -36,7 +36,7 @@ pub struct Gulping {
 
 /// A lent buffer and the part of it that counts.
 #[derive(Default)]
-pub struct Portion {
+struct Portion {
     buffer: Option<Box<[u8]>>,
     start: usize,
     end: usize,
@@ -64,17 +64,26 @@ impl Gulping {
         self.gulp.owns_a_buffer()
     }
 
+    /// Reads from the kernel, once.
+    fn poll_kernel(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, out);
+        if let [first, ..] = &out.filled()[before..] {
+            self.first_byte.get_or_insert(*first);
+            if self.is_agents {
+                pace::note_read(out.filled().len() - before);
+            }
+        }
+        read
+    }
+
     fn poll_gulp(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = lend();
         let mut whole = ReadBuf::new(&mut buffer);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut whole);
+        let read = self.poll_kernel(cx, &mut whole);
         let filled = whole.filled().len();
         match read {
             Poll::Ready(Ok(())) if filled > 0 => {
-                if self.is_agents {
-                    pace::note_read(filled);
-                }
-                self.first_byte.get_or_insert(buffer[0]);
                 self.gulp = Portion { buffer: Some(buffer), start: 0, end: filled };
                 Poll::Ready(Ok(()))
             }
@@ -90,7 +99,7 @@ impl AsyncRead for Gulping {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.gulp.is_empty() {
             if out.remaining() >= BUFFER_BYTES {
-                return Pin::new(&mut self.stream).poll_read(cx, out);
+                return self.poll_kernel(cx, out);
             }
             ready!(self.poll_gulp(cx))?;
         }
@@ -128,37 +137,22 @@ impl AsyncWrite for Gulping {
 // === impl Portion ===
 
 impl Portion {
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    pub fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         self.buffer.as_deref().map_or(&[], |buffer| &buffer[self.start..self.end])
     }
 
-    pub fn room(&self) -> usize {
-        BUFFER_BYTES - self.end
-    }
-
-    /// Copies as much of `bytes` as there is room for.
-    pub fn put(&mut self, bytes: &[u8]) -> usize {
-        let length = bytes.len().min(self.room());
-        if length > 0 {
-            let buffer = self.buffer.get_or_insert_with(lend);
-            buffer[self.end..self.end + length].copy_from_slice(&bytes[..length]);
-            self.end += length;
-        }
-        length
-    }
-
-    pub fn take_into(&mut self, out: &mut ReadBuf<'_>) {
+    fn take_into(&mut self, out: &mut ReadBuf<'_>) {
         let length = out.remaining().min(self.end - self.start);
         out.put_slice(&self.bytes()[..length]);
         self.advance(length);
     }
 
     /// Forgets the first `length` bytes and gives an emptied buffer back.
-    pub fn advance(&mut self, length: usize) {
+    fn advance(&mut self, length: usize) {
         self.start += length;
         if self.is_empty() {
             self.give_back();
@@ -168,7 +162,7 @@ impl Portion {
 
     /// Whether it is not idle.
     #[cfg(test)]
-    pub fn owns_a_buffer(&self) -> bool {
+    fn owns_a_buffer(&self) -> bool {
         self.buffer.is_some()
     }
 
@@ -185,11 +179,13 @@ impl Drop for Portion {
     }
 }
 
-fn lend() -> Box<[u8]> {
+/// A buffer of [`BUFFER_BYTES`]; what is in it is of no meaning.
+pub fn lend() -> Box<[u8]> {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
 }
 
-fn give_back(buffer: Box<[u8]>) {
+/// Takes a buffer back for whoever needs one next.
+pub fn give_back(buffer: Box<[u8]>) {
     // At thread exit the pool may be gone already; then the buffer is simply freed.
     let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
@@ -197,4 +193,32 @@ fn give_back(buffer: Box<[u8]>) {
             spare.push(buffer);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_gulp_serves_many_small_reads_and_leaves_no_buffer_behind() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut near, mut far) = (Gulping::new(near, false), listener.accept().await.unwrap().0);
+        let sent: Vec<u8> = (0..30_000u32).map(|at| at as u8).collect();
+        far.write_all(&sent).await.unwrap();
+        drop(far);
+        let (mut got, mut piece) = (Vec::new(), [0; 1000]);
+        loop {
+            match near.read(&mut piece).await.unwrap() {
+                0 => break,
+                read => got.extend_from_slice(&piece[..read]),
+            }
+        }
+        assert_eq!(got, sent);
+        assert!(!near.owns_a_buffer());
+        assert_eq!(near.first_byte(), Some(0));
+    }
 }

@@ -1,17 +1,22 @@
 //! The inbound side: an HTTP/2 connection that answers calls.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::grpc::Status;
+use super::http2::Session;
+use super::http2::frame::Reason;
+use super::http2::handle::Handle;
+use super::http2::link::Link;
+use super::http2::settings::Limits;
 use super::socket::{Gulping, Socket};
-use super::stream::{Break, Inflow, Outflow};
+use super::stream::{Break, BreakKind, Inflow, Outflow};
 use super::tls::{Refusal, ServerTls};
 
 /// What a peer may ask of one connection.
@@ -29,8 +34,7 @@ pub struct Settings {
 
 /// One agent's connection. It does nothing unless [`Connection::poll_call`] is polled.
 pub struct Connection {
-    h2: h2::server::Connection<Socket, Bytes>,
-    socket: Socket,
+    link: Link<Socket>,
 }
 
 /// A call that has just begun.
@@ -45,27 +49,13 @@ pub struct Call {
 
 /// The answer of one call; dropped unused, the call is cancelled.
 pub struct Answering {
-    respond: h2::server::SendResponse<Bytes>,
+    stream: Handle,
 }
-
-/// Unread DATA frames h2 tolerates, counted as 256 bytes less their length. Its automatic value ends the connection
-/// of an honest agent that sends many small messages in one burst (RELIABILITY 0.2); what is unread here is bounded
-/// by the windows.
-const DATA_FRAME_BUDGET_BYTES: usize = 16 << 20;
-
-/// Streams reset before we looked at them, after which a connection is ended (CVE-2023-44487).
-const EARLY_RESETS_MAX: usize = 64;
-
-/// Streams we had to reset for the peer's faults, after which a connection is ended (CVE-2025-8671).
-const FAULT_RESETS_MAX: usize = 256;
-
-/// Bytes of answers that may wait for a slow reader on one connection.
-const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 
 // === impl Connection ===
 
 impl Connection {
-    /// Shakes hands by TLS if that is spoken here, reads the preface and sends our SETTINGS.
+    /// Shakes hands by TLS if that is spoken here, sends our SETTINGS and waits for the preface and the peer's.
     ///
     /// # Errors
     /// When the peer does not speak HTTP/2 or is not done with everything within `deadline`; a [`Refusal`] within the
@@ -88,27 +78,16 @@ impl Connection {
             // Boxed: the state of a handshake is larger than everything else a connection's task begins with.
             Some(tls) => Socket::tls(Box::pin(tls.accept(stream)).await?.into()),
         };
-        let handshake = h2::server::Builder::new()
-            .max_concurrent_streams(settings.calls_max)
-            .max_header_list_size(settings.header_list_bytes_max)
-            .initial_window_size(settings.call_window_bytes)
-            .initial_connection_window_size(settings.connection_window_bytes)
-            .max_pending_accept_reset_streams(EARLY_RESETS_MAX)
-            .max_local_error_reset_streams(Some(FAULT_RESETS_MAX))
-            .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
-            .data_frame_budget(DATA_FRAME_BUDGET_BYTES)
-            .handshake(socket.clone());
-        let mut handshake = pin!(handshake);
-        let flushing = std::future::poll_fn(|cx| {
-            let done = handshake.as_mut().poll(cx);
-            if let Poll::Ready(Err(error)) = socket.poll_flush(cx) {
-                return Poll::Ready(Err(error));
-            }
-            done.map_err(io::Error::other)
-        });
-        match flushing.await {
-            Ok(h2) => Ok(Self { h2, socket }),
-            Err(_) if socket.heard_tls() => {
+        let limits = Limits {
+            streams_max: settings.calls_max,
+            header_list_bytes_max: settings.header_list_bytes_max,
+            stream_window_bytes: settings.call_window_bytes,
+            connection_window_bytes: settings.connection_window_bytes,
+        };
+        let mut link = Link::new(Rc::new(RefCell::new(Session::server(limits))), socket);
+        match poll_fn(|cx| link.poll_greeted(cx)).await {
+            Ok(()) => Ok(Self { link }),
+            Err(_) if link.socket().heard_tls() => {
                 Err(Refusal::tls_without_need("it speaks TLS, and this port has none; give the port `tls`").into())
             }
             Err(error) => Err(error),
@@ -120,32 +99,31 @@ impl Connection {
     /// # Errors
     /// When the connection breaks; its calls break with it.
     pub fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Call, Break>>> {
-        let accepted = self.h2.poll_accept(cx);
-        if let Poll::Ready(Err(error)) = self.socket.poll_flush(cx) {
-            return Poll::Ready(Some(Err(Break::lost(&error))));
+        if let Some(call) = self.next_call() {
+            return Poll::Ready(Some(Ok(call)));
         }
-        Poll::Ready(match ready!(accepted) {
-            Some(Ok((request, respond))) => {
-                let (head, body) = request.into_parts();
-                Some(Ok(Call { head, inflow: Inflow::new(body), answer: Answering { respond } }))
-            }
-            Some(Err(error)) => Some(Err(Break::from(error))),
-            None => None,
-        })
+        let is_over = self.link.poll(cx).is_ready();
+        if let Some(call) = self.next_call() {
+            return Poll::Ready(Some(Ok(call)));
+        }
+        if !is_over {
+            return Poll::Pending;
+        }
+        let session = self.link.session().borrow();
+        match session.over() {
+            Some(over) if !over.is_in_order => Poll::Ready(Some(Err(Break::new(BreakKind::ConnectionLost, &over.why)))),
+            _ => Poll::Ready(None),
+        }
+    }
+
+    fn next_call(&self) -> Option<Call> {
+        let (head, stream) = Handle::accept(self.link.session())?;
+        Some(Call { head, inflow: Inflow::new(stream.clone()), answer: Answering { stream } })
     }
 
     /// Asks the peer to go elsewhere: GOAWAY now, the last one once its view is known; open calls go on.
     pub fn go_away(&mut self) {
-        self.h2.graceful_shutdown();
-    }
-}
-
-// === impl Call ===
-
-impl Call {
-    /// The parts as h2 has them, for services that are not ours.
-    pub(super) fn into_h2(self) -> (http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) {
-        (http::Request::from_parts(self.head, self.inflow.into_h2()), self.answer.respond)
+        self.link.session().borrow_mut().go_away();
     }
 }
 
@@ -155,32 +133,36 @@ impl Answering {
     /// Sends a head; the body follows on the [`Outflow`].
     ///
     /// # Errors
-    /// When the stream is gone.
+    /// When the stream is gone, or a head was sent before.
     pub fn head(&mut self, head: http::Response<()>) -> Result<Outflow, Break> {
-        self.respond.send_response(head, false).map(Outflow::new).map_err(Break::from)
+        self.stream.respond(&head.into_parts().0, false)?;
+        Ok(Outflow::new(self.stream.clone()))
+    }
+
+    /// Sends a head that is all of the answer.
+    ///
+    /// # Errors
+    /// As [`Answering::head`].
+    pub(super) fn only_head(&mut self, head: http::Response<()>) -> Result<(), Break> {
+        self.stream.respond(&head.into_parts().0, true)
     }
 
     /// Sends a status and nothing else. A stream that is gone has no use for it, so errors are not reported.
     pub fn status(&mut self, status: &Status) {
-        let _ = self.respond.send_response(status.to_trailers_only(), true);
+        let _ = self.only_head(status.to_trailers_only());
     }
 
     /// Ready when the peer cancelled the call.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Break> {
-        match ready!(self.respond.poll_reset(cx)) {
-            Ok(reason) => Poll::Ready(Break::of_reason(reason)),
-            Err(error) => Poll::Ready(Break::from(error)),
-        }
+        self.stream.poll_reset(cx)
     }
 
     /// Resets the stream.
     pub fn cancel(&mut self) {
-        self.respond.send_reset(h2::Reason::CANCEL);
+        self.stream.reset(Reason::CANCEL);
     }
-}
 
-impl Break {
-    pub(super) fn lost(error: &io::Error) -> Self {
-        Self::new(super::stream::BreakKind::ConnectionLost, error.to_string())
+    pub(super) fn refuse(&mut self) {
+        self.stream.reset(Reason::REFUSED_STREAM);
     }
 }

@@ -21,6 +21,7 @@ mod dns_server;
 mod drain;
 mod edges;
 mod endpoints;
+mod floods;
 mod ground;
 mod health;
 mod http;

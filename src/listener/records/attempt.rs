@@ -21,7 +21,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// How often an answer that is owed is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A call that is under way. Dropped before its end it is cancelled: h2 resets streams that nobody holds.
+/// A call that is under way. Dropped before its end it is cancelled: streams that nobody holds are reset.
 pub(super) struct Attempt {
     call: OpenCall,
     unsent: Unsent,

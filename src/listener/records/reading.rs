@@ -35,7 +35,7 @@ pub(super) struct Reading {
     deadline: Option<Instant>,
     ear: Ear,
     counter: Counter,
-    /// Popped from the stream and not paid for: h2 counts unread frames against the peer.
+    /// Popped from the stream and not paid for; its window is released once it is.
     arrived: VecDeque<Bytes>,
     end: Option<End>,
     /// When the message began; time spent waiting for its permit does not count.

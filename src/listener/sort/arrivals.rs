@@ -8,14 +8,12 @@ use bytes::{Bytes, BytesMut};
 use crate::message::frames::Frames;
 use crate::wire::stream::{Chunk, Inflow};
 
-/// Chunks below this size are copied together while they wait: each would otherwise keep a whole read buffer.
-///
-/// It also makes one run of many: agents send one message a DATA frame, so that even a full socket would yield runs of
-/// one, and a parcel each costs far more than a copy.
+/// Chunks below this size are copied together while they wait for a permit, for a run of many messages costs far less
+/// than many runs. What arrives in one read is one chunk already.
 const SMALL_CHUNK_BYTES: usize = 4 << 10;
 
-/// The inbound stream. DATA frames are popped as soon as they are there, for h2 counts unread ones against the peer;
-/// what holds a sender back is its window, which is released only for bytes that hold a permit.
+/// The inbound stream. Chunks are popped as soon as they are there; what holds a sender back is its window, which is
+/// released only for bytes that hold a permit.
 pub(super) struct Arrivals {
     pub(super) inflow: Inflow,
     chunks: VecDeque<Bytes>,
@@ -51,7 +49,7 @@ impl Arrivals {
         Poll::Ready(self.end.clone())
     }
 
-    /// Pops every DATA frame that is there.
+    /// Pops every chunk that is there.
     pub(super) fn pop(&mut self, cx: &mut Context<'_>) {
         while self.end.is_none() {
             match self.inflow.poll_chunk(cx) {

@@ -125,7 +125,7 @@ impl Channel {
         }
         self.retired = Some(now);
         self.door.close();
-        // h2 has told every stream of its end, so the answers are all ready.
+        // Every stream has been told of the connection's end, so the answers are all ready.
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Poll::Ready(Some((trip, outcome))) = self.answers.poll_next_unpin(&mut cx) {
             self.trip_over(trip, outcome, now);

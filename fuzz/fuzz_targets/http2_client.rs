@@ -1,0 +1,4 @@
+//! `RUSTC_BOOTSTRAP=1 cargo fuzz run http2_client`
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| switchyard_fuzz::http2_client(input));
