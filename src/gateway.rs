@@ -135,7 +135,6 @@ impl Gateway {
             budget: Budget::new(plan.memory_bytes),
             register: Register::new(LISTENERS.len()),
             services: services.clone(),
-            leaving: is_leaving.clone(),
         };
         let orders = Orders {
             decided: Arc::new(decided(&plan, plan.listeners.clone())),
@@ -295,6 +294,7 @@ impl Gateway {
         self.readiness.send_replace(Readiness::Draining("the gateway is shutting down".to_owned()));
         self.services.set_serving(false);
         self.leaving.send_replace(true);
+        self.threads.iter().for_each(|thread| thread.leave());
         let leave_until = until.min(since + LEAVE_GRACE);
         while !self.reporter.register().is_empty() && Instant::now() < leave_until {
             tokio::time::sleep(DRAIN_TICK).await;

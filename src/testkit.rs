@@ -1,4 +1,4 @@
-//! Scripted collectors and agents, as the real ones behave: for tests, benches and the `demo`; no part of the gateway.
+//! Scripted collectors and agents, as the real ones behave: for tests and the `demo`; no part of the gateway.
 //!
 //! [`collector::Collector`] stands for SkyWalking's OAP: it keeps the same state per stream, so that data a gateway
 //! mixed up is filed under the wrong source here as it would be there, and it can misbehave on command.

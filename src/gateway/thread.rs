@@ -57,6 +57,7 @@ enum Command {
     Serve(Box<Arrival>),
     Report(oneshot::Sender<Report>),
     Adopt(Orders, oneshot::Sender<()>),
+    Leave,
     CloseCalls,
     Stop(oneshot::Sender<Totals>),
 }
@@ -113,6 +114,11 @@ impl Thread {
         let (done, adopted) = oneshot::channel();
         let _ = self.commands.send(Command::Adopt(orders, done));
         let _ = adopted.await;
+    }
+
+    /// Sends its agents elsewhere, those of now and those still to come.
+    pub fn leave(&self) {
+        let _ = self.commands.send(Command::Leave);
     }
 
     /// Ends its calls and closes trips as they are loaded.
@@ -227,6 +233,7 @@ async fn run(number: usize, parts: Parts, mut inbox: mpsc::UnboundedReceiver<Com
                 worker.adopt(pools.follow(orders));
                 let _ = done.send(());
             }
+            Some(Command::Leave) => worker.leaving.close(),
             Some(Command::CloseCalls) => {
                 worker.closing.close();
                 pools.all().for_each(|pool| pool.drain());

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::message::flow::Flow;
-use crate::metrics::BadInput;
+use crate::message::parcel::Tie;
+use crate::metrics::{self, BadInput};
 use crate::route::contract::Split;
 use crate::route::sorter::Sorter;
 use crate::route::{NoRoute, Route};
@@ -15,13 +16,32 @@ use crate::wire::compression::Encoding;
 use crate::wire::grpc::Code;
 use crate::wire::server::Call;
 
-use super::affinity;
-use super::records::RecordsCall;
-use super::relay::RelayCall;
+use super::register::Entry;
 use super::reply::{Complaint, Tone};
 use super::sort::{Caller, SortCall};
 use super::terms::Terms;
 use super::worker::{Closing, Worker};
+use super::{affinity, records, relay};
+
+/// A call that is not sorted message by message: it is relayed, or brings a batch.
+pub(super) struct Routed {
+    /// Its worker.
+    pub worker: Rc<Worker>,
+    /// Ends it.
+    pub closing: Rc<Closing>,
+    /// What to do with it.
+    pub route: Arc<Route>,
+    /// The call.
+    pub call: Call,
+    /// What ties it to a backend in each pool, by who calls.
+    pub callers: Vec<Option<Tie>>,
+    /// Counts.
+    pub received: Rc<metrics::Received>,
+    /// Its place in the register.
+    pub entry: Entry,
+    /// What it is served under, to its end.
+    pub terms: Rc<Terms>,
+}
 
 /// Serves one call to its end, or until `closing` ends it.
 pub async fn serve(call: Call, worker: Rc<Worker>, closing: Rc<Closing>, port: usize, peer: IpAddr) {
@@ -48,11 +68,11 @@ pub async fn serve(call: Call, worker: Rc<Worker>, closing: Rc<Closing>, port: u
     match &route.method.contract.split {
         Split::Whole | Split::Relay => {
             let (route, terms) = (Arc::clone(route), Rc::clone(&terms));
-            RelayCall { worker, closing, route, call, callers, received, entry, terms }.run().await;
+            relay::run(Routed { worker, closing, route, call, callers, received, entry, terms }).await;
         }
         Split::Records(_) => {
             let (route, terms) = (Arc::clone(route), Rc::clone(&terms));
-            RecordsCall { worker, closing, route, call, callers, received, entry, terms }.run().await;
+            records::run(Routed { worker, closing, route, call, callers, received, entry, terms }).await;
         }
         Split::Each | Split::Carry(_) | Split::Sets { .. } | Split::Elements { .. } => {
             let encoding = match encoding(&call) {

@@ -20,7 +20,7 @@ use crate::wire::quiet::Quiet;
 use crate::wire::server::{Call, Connection, Settings};
 use crate::wire::tls::Refusal;
 
-use super::worker::{Closing, Port, Worker};
+use super::worker::{Closing, Ear, Port, Worker};
 use life::{Due, Life};
 
 /// Bytes all connections together may have sent ahead of their permits. A connection's window is its even share, so
@@ -46,6 +46,8 @@ struct Served {
     calls: FuturesUnordered<Serving>,
     /// Ends its calls: with the worker's, or when it has been leaving for long.
     closing: Rc<Closing>,
+    /// Hears when agents should go elsewhere.
+    leaving: Ear,
     life: Life,
     /// For the next deadline of its life; `None` when there is none.
     timer: Option<Pin<Box<Sleep>>>,
@@ -54,7 +56,6 @@ struct Served {
 
 /// Serves a connection until it and all its calls are over.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<Worker>) {
-    let mut leaving = worker.shared.leaving.clone();
     let terms = worker.terms();
     let limits = terms.limits();
     let settings =
@@ -74,6 +75,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
             Some(_) => Closing::within(&worker.closing),
             None => Rc::clone(&worker.closing),
         },
+        leaving: worker.leaving.ear(),
         worker,
         port,
         peer,
@@ -83,23 +85,8 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
         is_leaving: false,
     };
     served.set_timer(now);
-    if *leaving.borrow() {
-        served.leave();
-    }
-    {
-        let leaving = async { leaving.wait_for(|leaving| *leaving).await.is_ok() };
-        let mut leaving = std::pin::pin!(leaving);
-        let quiet = Quiet::new();
-        poll_fn(|cx| {
-            quiet.poll(cx, |cx| {
-                if !served.is_leaving && leaving.as_mut().poll(cx).is_ready() {
-                    served.leave();
-                }
-                served.poll(cx)
-            })
-        })
-        .await;
-    }
+    let quiet = Quiet::new();
+    poll_fn(|cx| quiet.poll(cx, |cx| served.poll(cx, &quiet))).await;
     // The connection is gone; what it brought is not. Calls see the end of their streams and bring in what is left.
     while served.calls.next().await.is_some() {}
 }
@@ -131,19 +118,16 @@ fn settings(open: usize, calls_max: u32, header_list_bytes_max: u32) -> Settings
 // === impl Served ===
 
 impl Served {
-    /// Reads, starts calls and lets them work; ready when the connection is over. Calls are polled after the socket
-    /// was read, in the same task: nothing of the road crosses a thread or waits for a lock.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match self.connection.poll_call(cx) {
-                Poll::Ready(Some(Ok(call))) => self.begin(call),
-                Poll::Ready(Some(Err(lost))) => {
-                    tracing::debug!(peer = %self.peer, %lost, "connection broken");
-                    return Poll::Ready(());
-                }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
+    /// Reads, starts calls, lets them work and writes; ready when the connection is over. All in the same task: nothing of
+    /// the road crosses a thread or waits for a lock.
+    fn poll(&mut self, cx: &mut Context<'_>, quiet: &Quiet) -> Poll<()> {
+        self.connection.poll_read(cx);
+        quiet.answered();
+        if !self.is_leaving && self.leaving.must_end(cx) {
+            self.leave();
+        }
+        while let Some(call) = self.connection.next_call() {
+            self.begin(call);
         }
         let had_calls = !self.calls.is_empty();
         let gauge = &self.worker.ports[self.port].metrics.calls_open;
@@ -155,7 +139,16 @@ impl Served {
             self.life.idle(now);
             self.set_timer(now);
         }
-        self.poll_timer(cx)
+        if self.poll_timer(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match self.connection.poll_write(cx) {
+            Poll::Ready(Err(lost)) => {
+                tracing::debug!(peer = %self.peer, %lost, "connection broken");
+                Poll::Ready(())
+            }
+            written => written.map(drop),
+        }
     }
 
     fn begin(&mut self, call: Call) {
@@ -165,7 +158,7 @@ impl Served {
         self.calls.push(Box::pin(super::call::serve(call, worker, closing, self.port, self.peer.ip())));
     }
 
-    /// Does what is due; ready when the connection is to be closed.
+    /// Does what is due; ready when the connection is to be closed. What it makes calls do is another pass.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(timer) = &mut self.timer {
             if timer.as_mut().poll(cx).is_pending() {
@@ -187,8 +180,6 @@ impl Served {
                 if due != Due::EndCalls {
                     self.leave();
                 }
-                // The connection has something to send, or its calls have.
-                cx.waker().wake_by_ref();
             }
             self.set_timer(now);
         }

@@ -13,17 +13,14 @@ mod reading;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
-use crate::message::parcel::Tie;
-use crate::metrics::{self, LostReason};
+use crate::metrics::LostReason;
 use crate::pool::Member;
-use crate::route::Route;
 use crate::route::contract::Replay;
 use crate::route::rule::decide::Rules;
 use crate::wire::compression::Encoding;
@@ -31,37 +28,17 @@ use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Call;
 use crate::wire::stream::BreakKind;
 
+use super::call::Routed;
 use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
-use super::register::Entry;
 use super::reply::{Complaint, Tone};
 use super::terms::Terms;
-use super::worker::{Closing, Worker};
+use super::worker::Worker;
 use attempt::{Answered, Attempt};
 use course::Courses;
 use division::Piece;
 use gathering::Gathering;
 use reading::Reading;
-
-/// A call that brings a batch.
-pub struct RecordsCall {
-    /// Its worker.
-    pub worker: Rc<Worker>,
-    /// Ends it.
-    pub closing: Rc<Closing>,
-    /// What to do with it.
-    pub route: Arc<Route>,
-    /// The call.
-    pub call: Call,
-    /// What ties it to a backend in each pool, by who calls.
-    pub callers: Vec<Option<Tie>>,
-    /// Counts.
-    pub received: Rc<metrics::Received>,
-    /// Its place in the register.
-    pub entry: Entry,
-    /// What it is served under, to its end.
-    pub terms: Rc<Terms>,
-}
 
 /// What the pieces of one call share.
 struct Batch {
@@ -106,52 +83,50 @@ enum Step {
 
 type Working<'a> = Pin<Box<dyn Future<Output = Step> + 'a>>;
 
-impl RecordsCall {
-    /// Reads, cuts, sends and replies. A caller that goes away takes everything that is not answered with it.
-    pub async fn run(self) {
-        let Call { head, inflow, mut answer } = self.call;
-        let (worker, terms, listener) = (self.worker, self.terms, self.entry.listener());
-        let method = &self.route.method;
-        let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity).read_here();
-        let rules = Rules::of(&self.route.rules, listener, &head.headers);
-        let courses = Courses::new(rules, &self.route, &terms, &self.callers);
-        let mut counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
-        let reading = Reading::new(inflow, &counts, Rc::clone(&terms), method.flow, outbound.deadline);
-        let serving = async {
-            let message = reading.message(&mut counts).await?;
-            let until = outbound.deadline.unwrap_or_else(|| Instant::now() + terms.limits().relay_deadline);
-            let batch = Batch {
-                worker: Rc::clone(&worker),
-                terms,
-                outbound,
-                flow: method.flow,
-                replay: method.contract.replay,
-                courses,
-                tone: Tone::of(method.path),
-                encoding: Encoding::of(&head.headers),
-                until,
-            };
-            let gathered = batch.deliver(message, &counts).await?;
-            Ok((gathered, batch.courses.left_out()))
+/// Reads, cuts, sends and replies. A caller that goes away takes everything that is not answered with it.
+pub(super) async fn run(routed: Routed) {
+    let Call { head, inflow, mut answer } = routed.call;
+    let (worker, terms, listener) = (routed.worker, routed.terms, routed.entry.listener());
+    let method = &routed.route.method;
+    let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity).read_here();
+    let rules = Rules::of(&routed.route.rules, listener, &head.headers);
+    let courses = Courses::new(rules, &routed.route, &terms, &routed.callers);
+    let mut counts = Counts::open(Rc::clone(&worker), routed.closing, routed.received, routed.entry);
+    let reading = Reading::new(inflow, &counts, Rc::clone(&terms), method.flow, outbound.deadline);
+    let serving = async {
+        let message = reading.message(&mut counts).await?;
+        let until = outbound.deadline.unwrap_or_else(|| Instant::now() + terms.limits().relay_deadline);
+        let batch = Batch {
+            worker: Rc::clone(&worker),
+            terms,
+            outbound,
+            flow: method.flow,
+            replay: method.contract.replay,
+            courses,
+            tone: Tone::of(method.path),
+            encoding: Encoding::of(&head.headers),
+            until,
         };
-        match while_caller_waits(&mut answer, serving).await {
-            Some(Ok((gathered, left_out))) => {
-                let left_out = left_out.filter(|_| gathered.is_empty());
-                let code = gathered.reply(answer);
-                match left_out {
-                    Some(reason) => counts.lose(reason),
-                    None if code == Code::Ok => counts.settle(),
-                    None => {}
-                }
-                worker.replied(listener, code);
+        let gathered = batch.deliver(message, &counts).await?;
+        Ok((gathered, batch.courses.left_out()))
+    };
+    match while_caller_waits(&mut answer, serving).await {
+        Some(Ok((gathered, left_out))) => {
+            let left_out = left_out.filter(|_| gathered.is_empty());
+            let code = gathered.reply(answer);
+            match left_out {
+                Some(reason) => counts.lose(reason),
+                None if code == Code::Ok => counts.settle(),
+                None => {}
             }
-            Some(Err(Ended::Refused(complaint))) => {
-                counts.lose(LostReason::Malformed);
-                worker.refuse(answer, listener, &complaint);
-            }
-            Some(Err(Ended::Failed(status))) => worker.reply(answer, listener, &status),
-            Some(Err(Ended::Gone)) | None => {}
+            worker.replied(listener, code);
         }
+        Some(Err(Ended::Refused(complaint))) => {
+            counts.lose(LostReason::Malformed);
+            worker.refuse(answer, listener, &complaint);
+        }
+        Some(Err(Ended::Failed(status))) => worker.reply(answer, listener, &status),
+        Some(Err(Ended::Gone)) | None => {}
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 
+use crate::wire::pace;
+
 /// Every open call of every worker, and sums by listener.
 pub struct Register {
     calls: DashMap<u64, Arc<CallRecord>>,
@@ -115,8 +117,9 @@ impl Entry {
         usize::try_from(self.register.ports[self.port].calls.load(Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Notes messages that arrived.
+    /// Notes messages that arrived, for people and for the pace of the thread.
     pub fn received(&self, messages: u64, bytes: u64) {
+        pace::note_arrived(messages);
         self.record.messages.fetch_add(messages, Relaxed);
         self.record.bytes.fetch_add(bytes, Relaxed);
         self.register.ports[self.port].messages.fetch_add(messages, Relaxed);

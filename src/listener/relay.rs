@@ -8,7 +8,6 @@ mod request;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,41 +15,19 @@ use tokio::time::Instant;
 
 use crate::message::flow::Flow;
 use crate::message::parcel::Tie;
-use crate::metrics;
 use crate::pool::{Member, Pool};
-use crate::route::Route;
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::{Answering, Call};
 
+use super::call::Routed;
 use super::counts::Counts;
 use super::outbound::{Outbound, while_caller_waits};
-use super::register::Entry;
 use super::reply::Tone;
 use super::terms::Terms;
-use super::worker::{Closing, Worker};
+use super::worker::Worker;
 use direction::Direction;
 use exchange::{Ended, Exchange};
 use request::Request as Sent;
-
-/// A call that is being relayed.
-pub struct RelayCall {
-    /// Its worker.
-    pub worker: Rc<Worker>,
-    /// Ends it.
-    pub closing: Rc<Closing>,
-    /// What to do with it.
-    pub route: Arc<Route>,
-    /// The call.
-    pub call: Call,
-    /// What ties it to a backend in each pool, by who calls.
-    pub callers: Vec<Option<Tie>>,
-    /// Counts.
-    pub received: Rc<metrics::Received>,
-    /// Its place in the register.
-    pub entry: Entry,
-    /// What it is served under, to its end.
-    pub terms: Rc<Terms>,
-}
 
 /// What of a call stays the same however often it is tried.
 struct Attempt {
@@ -67,65 +44,62 @@ struct Attempt {
     member: Option<Rc<Member>>,
 }
 
-impl RelayCall {
-    /// Relays until both directions are over. A backend that fails before it answered is replaced by another where
-    /// the contract allows.
-    pub async fn run(self) {
-        let Call { head, inflow, mut answer } = self.call;
-        let listener = self.entry.listener();
-        let (worker, terms, method) = (Rc::clone(&self.worker), Rc::clone(&self.terms), &self.route.method);
-        let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity);
-        let counts = Counts::open(Rc::clone(&worker), self.closing, self.received, self.entry);
-        let mut sent = Sent::new(inflow, counts, method, &head.headers, terms.limits().message_bytes_max);
-        let mut direction = Direction::new(&self.route, listener, &head.headers, &terms, self.callers);
-        if direction.must_read() {
-            let open_until = outbound.until(terms.limits().relay_deadline);
-            let mut ear = sent.counts.closing.ear();
-            // A caller that goes ends it, too, but what it said before is read first.
-            let mut named = pin!(sent.first_message_within(|body| direction.read(body)));
-            let named = poll_fn(|cx| match ear.must_end(cx) {
-                true => Poll::Ready(None),
-                false => named.as_mut().poll(cx),
-            });
-            // A call that does not name its source in time goes to any backend.
-            let _ = tokio::time::timeout_at(open_until, named).await;
+/// Relays until both directions are over. A backend that fails before it answered is replaced by another where
+/// the contract allows.
+pub(super) async fn run(routed: Routed) {
+    let Call { head, inflow, mut answer } = routed.call;
+    let listener = routed.entry.listener();
+    let (worker, terms, method) = (Rc::clone(&routed.worker), Rc::clone(&routed.terms), &routed.route.method);
+    let outbound = Outbound::of(method.path, &head.headers, &terms.decided.identity);
+    let counts = Counts::open(Rc::clone(&worker), routed.closing, routed.received, routed.entry);
+    let mut sent = Sent::new(inflow, counts, method, &head.headers, terms.limits().message_bytes_max);
+    let mut direction = Direction::new(&routed.route, listener, &head.headers, &terms, routed.callers);
+    if direction.must_read() {
+        let open_until = outbound.until(terms.limits().relay_deadline);
+        let mut ear = sent.counts.closing.ear();
+        // A caller that goes ends it, too, but what it said before is read first.
+        let mut named = pin!(sent.first_message_within(|body| direction.read(body)));
+        let named = poll_fn(|cx| match ear.must_end(cx) {
+            true => Poll::Ready(None),
+            false => named.as_mut().poll(cx),
+        });
+        // A call that does not name its source in time goes to any backend.
+        let _ = tokio::time::timeout_at(open_until, named).await;
+    }
+    if let Some(reason) = direction.stopped {
+        return sent.give_up(answer, &routed.route, reason).await;
+    }
+    let (pool, tie) = direction.ends_at();
+    let pool = Rc::clone(&terms.pools[pool]);
+    let mut attempt = Attempt {
+        outbound,
+        tie,
+        failed: 0,
+        member: None,
+        flow: method.flow,
+        tone: Tone::of(method.path),
+        pool,
+        terms,
+        worker,
+    };
+    let ended = attempt.until_answered(&mut sent, &mut answer).await;
+    let worker = &attempt.worker;
+    match ended {
+        Ended::Answered { code } => {
+            sent.counts.close(attempt.member.as_ref().filter(|_| code == Code::Ok).map(|member| &**member.backend()));
+            worker.replied(listener, code);
         }
-        if let Some(reason) = direction.stopped {
-            return sent.give_up(answer, &self.route, reason).await;
+        // What a caller sent before it reset the call was passed on, and so was the reset.
+        Ended::CallerGone { all_passed } => {
+            sent.counts.close(attempt.member.as_ref().filter(|_| all_passed).map(|member| &**member.backend()));
         }
-        let (pool, tie) = direction.ends_at();
-        let pool = Rc::clone(&terms.pools[pool]);
-        let mut attempt = Attempt {
-            outbound,
-            tie,
-            failed: 0,
-            member: None,
-            flow: method.flow,
-            tone: Tone::of(method.path),
-            pool,
-            terms,
-            worker,
-        };
-        let ended = attempt.until_answered(&mut sent, &mut answer).await;
-        let worker = &attempt.worker;
-        match ended {
-            Ended::Answered { code } => {
-                sent.counts
-                    .close(attempt.member.as_ref().filter(|_| code == Code::Ok).map(|member| &**member.backend()));
-                worker.replied(listener, code);
-            }
-            // What a caller sent before it reset the call was passed on, and so was the reset.
-            Ended::CallerGone { all_passed } => {
-                sent.counts.close(attempt.member.as_ref().filter(|_| all_passed).map(|member| &**member.backend()));
-            }
-            Ended::Refused(complaint) => {
-                sent.counts.close(None);
-                worker.refuse(answer, listener, &complaint);
-            }
-            Ended::Failed { status, .. } => {
-                sent.counts.close(None);
-                worker.reply(answer, listener, &status);
-            }
+        Ended::Refused(complaint) => {
+            sent.counts.close(None);
+            worker.refuse(answer, listener, &complaint);
+        }
+        Ended::Failed { status, .. } => {
+            sent.counts.close(None);
+            worker.reply(answer, listener, &status);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use ::metrics::Counter;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::message::budget::{Budget, Permit};
@@ -35,8 +34,6 @@ pub struct Shared {
     pub services: Services,
     /// The open calls of all workers.
     pub register: Arc<Register>,
-    /// Turns true when agents should go elsewhere.
-    pub leaving: watch::Receiver<bool>,
 }
 
 /// One worker as its connections see it.
@@ -54,6 +51,8 @@ pub struct Worker {
     pub budget_metrics: metrics::Budget,
     /// Messages that calls hold themselves, relayed ones above all; no lane holds them.
     pub held_by_calls: Cell<u64>,
+    /// Set when agents should go elsewhere.
+    pub leaving: Rc<Closing>,
     /// Set when calls must end.
     pub closing: Rc<Closing>,
     received: RefCell<HashMap<(&'static str, &'static str), Rc<metrics::Received>>>,
@@ -70,7 +69,7 @@ pub struct Port {
     pub metrics: metrics::Listener,
 }
 
-/// Tells calls to end: those of a worker, or those of one connection of it.
+/// Tells those of a worker that listen to come to an end: its connections, its calls, the calls of one connection.
 #[derive(Default)]
 pub struct Closing {
     /// For a connection's: the worker's, which ends its calls as well.
@@ -80,7 +79,7 @@ pub struct Closing {
     next_id: Cell<u64>,
 }
 
-/// A call's ear for [`Closing`]; dropping it leaves nothing behind.
+/// An ear for [`Closing`]; dropping it leaves nothing behind.
 pub struct Ear {
     closing: Rc<Closing>,
     /// Where it listens: there, and at the whole if there is one.
@@ -100,6 +99,7 @@ impl Worker {
             mirror_books,
             budget_metrics: metrics::Budget::resolve(),
             held_by_calls: Cell::default(),
+            leaving: Rc::default(),
             closing: Rc::default(),
             received: RefCell::default(),
             replies: RefCell::default(),
@@ -204,13 +204,13 @@ impl Closing {
         Rc::new(Self { whole: Some(Rc::clone(whole)), ..Self::default() })
     }
 
-    /// Ends every call that listens, now and later.
+    /// Ends everything that listens, now and later.
     pub fn close(&self) {
         self.is_closing.set(true);
         self.listening.take().into_values().for_each(Waker::wake);
     }
 
-    /// An ear for a call.
+    /// An ear for it.
     pub fn ear(self: &Rc<Self>) -> Ear {
         Ear { closing: Rc::clone(self), ids: None }
     }
@@ -233,8 +233,8 @@ impl Closing {
 // === impl Ear ===
 
 impl Ear {
-    /// Whether the call must end; if not, its task is woken when it must. A call's waker does not change, so it is
-    /// left here once.
+    /// Whether it must end; if not, its task is woken when it must. The waker of a call or a connection does not change,
+    /// so it is left here once.
     pub fn must_end(&mut self, cx: &Context<'_>) -> bool {
         let closing = &self.closing;
         if !closing.is_closing() && self.ids.is_none() {

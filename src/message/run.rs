@@ -88,6 +88,21 @@ impl Run {
         (0..self.messages).map(move |_| Message { framed: rest.split_to(framed_len(&rest)) })
     }
 
+    /// The messages one by one as they stand, prefixes kept. Borrowed: unlike [`Run::iter`] it counts no references.
+    pub fn framed(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.bytes[..];
+        (0..self.messages).map(move |_| {
+            let (message, behind) = rest.split_at(framed_len(rest));
+            rest = behind;
+            message
+        })
+    }
+
+    /// The same without their prefixes.
+    pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        self.framed().map(|message| &message[PREFIX_BYTES..])
+    }
+
     /// Takes a run of at most `messages_max` messages and, beyond its first message, at most `bytes_max` bytes off
     /// the front; `None` when nothing is left.
     pub fn take_front(&mut self, bytes_max: usize, messages_max: u32) -> Option<Run> {

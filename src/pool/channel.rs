@@ -99,7 +99,7 @@ impl Channel {
         member.backend().connected();
         let mut channel = Self::new(pool, member, Rc::clone(&door), connection);
         let quiet = Quiet::new();
-        let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx))).await;
+        let lost = poll_fn(|cx| quiet.poll(cx, |cx| channel.poll(cx, &quiet))).await;
         channel.end(lost);
         door.end();
     }
@@ -124,16 +124,34 @@ impl Channel {
         }
     }
 
-    /// The one place that waits. Order matters: what was read is settled first, then new work is loaded, and the
-    /// connection is driven last, so that one pass takes everything from the inbox to the socket.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Break> {
+    /// The one place that waits. Order matters: what has come is read and settled first, then new work is loaded, and
+    /// all that there is to say is written last, so that one pass takes everything from the inbox to the socket.
+    fn poll(&mut self, cx: &mut Context<'_>, quiet: &Quiet) -> Poll<Break> {
         self.door.listen(cx);
         let now = Instant::now();
-        if self.door.is_closed() {
-            self.retire(now);
-        }
+        self.connection.poll_read(cx);
+        quiet.answered();
         while let Poll::Ready(Some((trip, outcome))) = self.answers.poll_next_unpin(cx) {
             self.trip_over(trip, outcome, now);
+        }
+        if !self.connection.is_over() {
+            self.work_on(cx, now);
+        }
+        if let Poll::Ready(lost) = self.connection.poll_write(cx) {
+            return Poll::Ready(lost);
+        }
+        match self.retired {
+            Some(since) if self.is_done_by(now, since) => {
+                Poll::Ready(Break::new(BreakKind::NotProcessed, "the backend gets nothing more"))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Loads what there is to carry, and sees to what is under way.
+    fn work_on(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.door.is_closed() {
+            self.retire(now);
         }
         self.take_errands();
         self.load_lanes(now);
@@ -143,15 +161,6 @@ impl Channel {
         }
         self.poll_blocked(cx, now);
         self.poll_tick(cx, now);
-        if let Poll::Ready(lost) = self.connection.poll(cx) {
-            return Poll::Ready(lost);
-        }
-        match self.retired {
-            Some(since) if self.is_done_by(now, since) => {
-                Poll::Ready(Break::new(BreakKind::NotProcessed, "the backend gets nothing more"))
-            }
-            _ => Poll::Pending,
-        }
     }
 
     /// Sorts the inbox into lanes.
@@ -173,13 +182,11 @@ impl Channel {
 
     /// Loads what waits onto trips, opening them as the peer allows, and sends.
     fn load_lanes(&mut self, now: Instant) {
-        let mut starved = false;
-        for key in std::mem::take(&mut self.waiting_lanes) {
-            if !self.load_lane(key, now) {
-                starved = true;
-                self.waiting_lanes.push(key);
-            }
-        }
+        // Put back for its memory.
+        let mut waiting = std::mem::take(&mut self.waiting_lanes);
+        waiting.retain(|key| !self.load_lane(*key, now));
+        let starved = !waiting.is_empty();
+        self.waiting_lanes = waiting;
         self.door.set_starved(starved || !self.calls.is_empty());
         if starved {
             // Others want the streams: what is loaded goes, and its stream comes free with the answer.

@@ -16,6 +16,8 @@ use crate::wire::stream::Outflow;
 pub struct Door {
     inbox: RefCell<VecDeque<Errand>>,
     channel: RefCell<Option<Waker>>,
+    /// The channel was woken and has not looked yet: once is enough for all that is entrusted in one pass.
+    rang: Cell<bool>,
     /// Somebody waits for answers: trips are closed rather than filled.
     hurried: Cell<bool>,
     /// The peer allows no further stream and something waits for one.
@@ -87,6 +89,7 @@ impl Door {
         Rc::new(Self {
             inbox: RefCell::default(),
             channel: RefCell::default(),
+            rang: Cell::default(),
             hurried: Cell::default(),
             starved: Cell::default(),
             closed: Cell::default(),
@@ -173,7 +176,9 @@ impl Door {
 
     /// Wakes the channel.
     pub fn wake(&self) {
-        if let Some(waker) = &*self.channel.borrow() {
+        if !self.rang.replace(true)
+            && let Some(waker) = &*self.channel.borrow()
+        {
             waker.wake_by_ref();
         }
     }
@@ -181,6 +186,7 @@ impl Door {
     // The far side: what the channel itself does here.
 
     pub(super) fn listen(&self, cx: &Context<'_>) {
+        self.rang.set(false);
         let mut channel = self.channel.borrow_mut();
         match &mut *channel {
             Some(waker) => waker.clone_from(cx.waker()),

@@ -26,6 +26,9 @@ use super::ledger::Ledger;
 /// than a DATA frame each and frees the read buffers they came in.
 const COPY_BYTES_MAX: usize = 4 << 10;
 
+/// What is copied together gets so much room at once: with thousands of trips open, more would be memory for nothing.
+const ROOM_BYTES_MAX: usize = 16 << 10;
+
 /// A trip that has had nothing to carry for this long is closed, so that its messages are answered for soon.
 const IDLE: std::time::Duration = std::time::Duration::from_millis(250);
 
@@ -150,9 +153,12 @@ impl Trip {
         restated.ok().filter(is_other)
     }
 
-    /// Makes room for `bytes` more to be copied together.
+    /// Makes room for `bytes` more to be copied together. A trip that goes on being loaded with little gets room for as
+    /// much as it has carried already, so that a small parcel is no allocation of its own.
     pub fn expect(&mut self, bytes: usize) {
-        self.loading.reserve(bytes);
+        if self.loading.capacity() - self.loading.len() < bytes {
+            self.loading.reserve(bytes.max(self.bytes.min(ROOM_BYTES_MAX)));
+        }
     }
 
     /// Sends what the peer's window has room for; answers how many bytes that was.

@@ -11,6 +11,9 @@ use super::reading::{Part, Reading};
 /// Keys up to this length are put together on the stack.
 const SHORT_BYTES: usize = 64;
 
+/// Keys of so many paths are read without an allocation.
+const FEW_PATHS: usize = 4;
+
 /// Hashes the parts of a key. Each part is preceded by its length, so that `("ab", "c")` and `("a", "bc")` differ.
 pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let (mut short, mut length, mut long) = ([0u8; SHORT_BYTES], 0, Vec::new());
@@ -97,31 +100,44 @@ fn of_fields(paths: &[FieldPath], message: &Reading<'_>) -> Result<Option<u64>, 
     {
         return Ok(Some(of_parts([part.bytes()])));
     }
-    let mut parts = Vec::with_capacity(paths.len());
-    for path in paths {
-        parts.push(message.part(path)?);
+    let (mut few, mut many) = ([None; FEW_PATHS], Vec::new());
+    let parts = places(&mut few, &mut many, paths.len());
+    for (path, part) in paths.iter().zip(parts.iter_mut()) {
+        *part = message.part(path)?;
     }
     if parts.iter().any(Option::is_some) {
         return Ok(Some(of_parts(parts.iter().map(|part| part.as_ref().map_or(&b""[..], Part::bytes)))));
     }
-    let carried: Vec<&[u8]> = message.carried.iter().filter_map(|(_, value)| value.as_deref()).collect();
-    Ok((!carried.is_empty()).then(|| of_parts(carried)))
+    let mut carried = message.carried.iter().filter_map(|(_, value)| value.as_deref()).peekable();
+    Ok(carried.peek().is_some().then(|| of_parts(carried)))
+}
+
+/// A place for each path: in `few` if they fit there.
+fn places<'a, T: Copy + Default>(few: &'a mut [T; FEW_PATHS], many: &'a mut Vec<T>, paths: usize) -> &'a mut [T] {
+    match paths {
+        0..=FEW_PATHS => &mut few[..paths],
+        _ => {
+            many.resize(paths, T::default());
+            many
+        }
+    }
 }
 
 /// The last non-empty value at each place over all elements.
 fn of_last(number: u32, paths: &[FieldPath], body: &[u8]) -> Result<u64, Malformed> {
-    let mut last = vec![&b""[..]; paths.len()];
+    let (mut few, mut many) = ([&b""[..]; FEW_PATHS], Vec::new());
+    let last = places(&mut few, &mut many, paths.len());
     for item in field::fields(body) {
         if let Field { number: found, value: Value::Bytes(element), .. } = item?
             && found == number
         {
             match paths.iter().all(|path| matches!(path.steps(), [Step::Field(_)])) {
-                true => last_at_top(paths, element, &mut last)?,
-                false => last_anywhere(paths, element, &mut last)?,
+                true => last_at_top(paths, element, last)?,
+                false => last_anywhere(paths, element, last)?,
             }
         }
     }
-    Ok(of_parts(last))
+    Ok(of_parts(last.iter().copied()))
 }
 
 /// Reads the element once: its values stand at its top.

@@ -73,7 +73,8 @@ pub async fn check(
     let mut reading = Reading { answer, body: BytesMut::new(), has_head: false };
     let (status, body) = poll_fn(|cx| {
         // What has arrived counts even if the connection ends behind it.
-        let lost = connection.poll(cx);
+        connection.poll_read(cx);
+        let lost = connection.poll_write(cx);
         match (reading.poll(cx), lost) {
             (Poll::Ready(answered), _) => Poll::Ready(answered),
             (Poll::Pending, Poll::Ready(lost)) => Poll::Ready(Err(lost.to_string())),

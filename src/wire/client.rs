@@ -20,7 +20,7 @@ use super::socket::{Gulping, Socket};
 use super::stream::{Break, BreakKind, Chunk, Inflow, Outflow};
 use super::tls::{ClientTls, Refusal};
 
-/// A connection to a backend. It moves bytes only while [`Connection::poll`] is polled.
+/// A connection to a backend. It moves bytes only in passes: [`Connection::poll_read`], then [`Connection::poll_write`].
 pub struct Connection {
     link: Link<Socket>,
 }
@@ -112,9 +112,14 @@ impl Connection {
         }
     }
 
-    /// Moves bytes both ways; ready only when the connection is gone.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Break> {
-        ready!(self.link.poll(cx));
+    /// The first half of a pass: takes in what has come.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) {
+        self.link.poll_read(cx);
+    }
+
+    /// The second half: writes what was said meanwhile. Ready only when the connection is gone.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Break> {
+        ready!(self.link.poll_write(cx));
         let session = self.link.session().borrow();
         let why = session.over().map_or("the backend closed the connection", |over| &over.why);
         Poll::Ready(Break::new(BreakKind::ConnectionLost, why))
@@ -125,8 +130,13 @@ impl Connection {
         self.link.session().borrow().streams_max()
     }
 
+    /// Whether the connection is gone, as [`Connection::poll_write`] is about to say.
+    pub fn is_over(&self) -> bool {
+        self.link.session().borrow().over().is_some()
+    }
+
     /// Whether calls can be opened; not when the peer said GOAWAY.
-    pub fn poll_usable(&mut self, _cx: &mut Context<'_>) -> bool {
+    pub fn is_usable(&self) -> bool {
         self.link.session().borrow().is_usable()
     }
 

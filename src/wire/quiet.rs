@@ -2,7 +2,8 @@
 //!
 //! A connection and its calls are one task, so most wake-ups happen *inside* the task's own poll: a DATA frame wakes
 //! its call, a released window wakes the connection. Passed on, each costs another trip through the scheduler and
-//! another look at the socket. Here they are noted and the pass is made again at once, until nothing is left.
+//! another look at the socket. Here they are noted and the pass is made again at once, until nothing is left. Most are
+//! answered by the pass itself, which reads first and lets the calls that were woken work after: it says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -46,7 +47,7 @@ impl Quiet {
         Self { waker: Waker::from(Arc::clone(&bell)), bell }
     }
 
-    /// Polls `pass` until it is ready or nothing has woken it since it began.
+    /// Polls `pass` until it is ready or nothing has woken it since it began, or since it said [`Quiet::answered`].
     ///
     /// Race: a wake-up from another thread between the last pass and `is_polling` going false is seen right after.
     pub fn poll<T>(&self, cx: &Context<'_>, mut pass: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
@@ -68,6 +69,12 @@ impl Quiet {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Within a pass: what rang until now is answered by what the pass goes on to do. Whoever says so has nothing behind
+    /// it that such a wake-up could be for; a socket's comes from the runtime, which is not at work during a pass.
+    pub fn answered(&self) {
+        self.bell.rang.store(false, SeqCst);
     }
 }
 
@@ -105,6 +112,22 @@ mod tests {
             Poll::<()>::Pending
         });
         assert_eq!((polled, passes, counted.0.load(SeqCst)), (Poll::Pending, 3, 0));
+    }
+
+    #[test]
+    fn wake_ups_that_the_pass_answers_itself_are_no_further_pass() {
+        let quiet = Quiet::new();
+        let mut passes = 0;
+        let polled = quiet.poll(&Context::from_waker(Waker::noop()), |cx| {
+            passes += 1;
+            cx.waker().wake_by_ref();
+            quiet.answered();
+            if passes == 1 {
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        });
+        assert_eq!((polled, passes), (Poll::Pending, 2));
     }
 
     #[test]

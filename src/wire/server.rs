@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -32,7 +32,7 @@ pub struct Settings {
     pub connection_window_bytes: u32,
 }
 
-/// One agent's connection. It does nothing unless [`Connection::poll_call`] is polled.
+/// One agent's connection. Who owns it makes passes: reads, lets calls work, writes.
 pub struct Connection {
     link: Link<Socket>,
 }
@@ -94,31 +94,27 @@ impl Connection {
         }
     }
 
-    /// Moves bytes both ways and answers the next call; `None` when the connection is closed in order.
-    ///
-    /// # Errors
-    /// When the connection breaks; its calls break with it.
-    pub fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Call, Break>>> {
-        if let Some(call) = self.next_call() {
-            return Poll::Ready(Some(Ok(call)));
-        }
-        let is_over = self.link.poll(cx).is_ready();
-        if let Some(call) = self.next_call() {
-            return Poll::Ready(Some(Ok(call)));
-        }
-        if !is_over {
-            return Poll::Pending;
-        }
-        let session = self.link.session().borrow();
-        match session.over() {
-            Some(over) if !over.is_in_order => Poll::Ready(Some(Err(Break::new(BreakKind::ConnectionLost, &over.why)))),
-            _ => Poll::Ready(None),
-        }
+    /// The first half of a pass: takes in what has come. Then come the calls that have begun, those that are open, and
+    /// [`Connection::poll_write`].
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) {
+        self.link.poll_read(cx);
     }
 
-    fn next_call(&self) -> Option<Call> {
+    /// The next call that has begun.
+    pub fn next_call(&mut self) -> Option<Call> {
         let (head, stream) = Handle::accept(self.link.session())?;
         Some(Call { head, inflow: Inflow::new(stream.clone()), answer: Answering { stream } })
+    }
+
+    /// The second half: writes what calls have said meanwhile. Ready when the connection is over, in order or not; its
+    /// calls are over with it.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
+        ready!(self.link.poll_write(cx));
+        let session = self.link.session().borrow();
+        Poll::Ready(match session.over() {
+            Some(over) if !over.is_in_order => Err(Break::new(BreakKind::ConnectionLost, &over.why)),
+            _ => Ok(()),
+        })
     }
 
     /// Asks the peer to go elsewhere: GOAWAY now, the last one once its view is known; open calls go on.

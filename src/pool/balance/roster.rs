@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::draw::Urn;
 use super::rendezvous::{Want, hash_of_name};
 use crate::pool::found::Found;
+use crate::pool::health::RAMP_TO;
 use crate::pool::{Policy, Settings};
 
 /// What is known of one backend at one moment.
@@ -81,15 +82,12 @@ enum Distance {
     Tier(u32),
 }
 
-/// All of a weight, in the parts that a slow start counts in.
-pub const RAMP_WHOLE: u32 = 1_000;
-
 // === impl Standing ===
 
 impl<'a> Standing<'a> {
     /// A backend that is up and whole.
     pub fn at_rest(found: &'a Found, up_since: Instant) -> Self {
-        Self { name_hash: hash_of_name(&found.name), found, is_up: true, up_since, ramp: RAMP_WHOLE }
+        Self { name_hash: hash_of_name(&found.name), found, is_up: true, up_since, ramp: RAMP_TO }
     }
 }
 
@@ -251,7 +249,7 @@ impl Member {
         Self {
             name_hash: standing.name_hash,
             weight,
-            ramped: u64::from(weight) * u64::from(standing.ramp.clamp(1, RAMP_WHOLE)),
+            ramped: u64::from(weight) * u64::from(standing.ramp.clamp(1, RAMP_TO)),
             tier: standing.found.priority,
             is_up: standing.is_up,
             may_own,

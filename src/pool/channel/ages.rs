@@ -38,7 +38,7 @@ impl Channel {
         while self.is_ticking && self.tick.as_mut().poll(cx).is_ready() {
             self.look_at_ages(now);
             self.look_at_own_age(now);
-            if !self.connection.poll_usable(cx) {
+            if !self.connection.is_usable() {
                 self.retire(now);
             }
             self.is_ticking = is_busy;

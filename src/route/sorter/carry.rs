@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::message::context::{Carried, Context};
 use crate::message::field::{self, Field, Malformed, Value, fields};
 use crate::message::parcel::Subject;
-use crate::message::run::{self, Message, Run};
+use crate::message::run::{self, PREFIX_BYTES, Run};
 use crate::route::contract::{Carry, CarryMode};
 
 use super::{Sorter, Sorting, Stretch};
@@ -129,11 +129,10 @@ impl Sorter {
     /// OAP drops them, and inventing a service for them would be worse.
     fn sort_pinned(&mut self, carrying: &mut Carrying, run: Run, out: &mut Sorting) {
         let number = carrying.fields[0].0;
-        let messages: Vec<Message> = run.iter().collect();
+        let messages = run.clone();
         let mut stretch = Filling { run, messages: 0, bytes: 0, filled: None };
-        for message in &messages {
-            let body = message.body();
-            let text = match last_text(&body, number) {
+        for message in messages.framed() {
+            let text = match last_text(&message[PREFIX_BYTES..], number) {
                 Ok(text) => text,
                 Err(broken) => {
                     self.pass_filled(carrying, &mut stretch, out);
@@ -161,9 +160,9 @@ impl Sorter {
     /// Notes every change; the messages between two changes are one stretch.
     fn sort_latest(&mut self, carrying: &mut Carrying, mut run: Run, out: &mut Sorting) {
         let mut unchanged = 0;
-        let messages: Vec<Message> = run.iter().collect();
-        for message in messages {
-            let news = carrying.is_news(&message.body());
+        let messages = run.clone();
+        for body in messages.bodies() {
+            let news = carrying.is_news(body);
             if news == Ok(false) {
                 unchanged += 1;
                 continue;
@@ -171,11 +170,11 @@ impl Sorter {
             if let Some(before) = run.take_front(usize::MAX, std::mem::take(&mut unchanged)) {
                 self.pass(carrying, before, out);
             }
-            run.take_front(usize::MAX, 1);
+            let message = run.take_front(usize::MAX, 1);
             match news {
                 Ok(_) => {
-                    self.change(carrying, &message);
-                    self.pass(carrying, Run::of_message(message), out);
+                    self.change(carrying, body);
+                    self.pass(carrying, message.expect("it is one of the run"), out);
                 }
                 Err(broken) => out.refuse(1, broken.to_string()),
             }
@@ -189,9 +188,9 @@ impl Sorter {
     ///
     /// The last field is read in the light of those before it and keeps that: OAP builds a connection under the node in
     /// force (`AccessLogServiceHandler`). Until it is said again, others of them may hold for all else.
-    fn change(&mut self, carrying: &mut Carrying, message: &Message) {
+    fn change(&mut self, carrying: &mut Carrying, body: &[u8]) {
         // It was read a moment ago and does parse.
-        let now = said(&message.body(), &carrying.said).unwrap_or_default();
+        let now = said(body, &carrying.said).unwrap_or_default();
         let says_last = now.last().is_some_and(Option::is_some);
         for (held, said) in carrying.said.iter_mut().zip(now) {
             held.1 = said.or_else(|| held.1.take());
@@ -221,20 +220,25 @@ struct Filling {
 
 impl Filling {
     /// The next message belongs to the stretch; `missing` is what it lacks.
-    fn add(&mut self, message: &Message, number: u32, missing: Option<&[u8]>) {
+    fn add(&mut self, message: &[u8], number: u32, missing: Option<&[u8]>) {
         match missing {
             Some(text) => {
-                let before = || BytesMut::from(&self.run.bytes()[..self.bytes]);
-                with_scalar(message, number, text, self.filled.get_or_insert_with(before));
+                let before = || {
+                    let added = self.run.messages() as usize * field::bytes_field_len(number, text.len());
+                    let mut filled = BytesMut::with_capacity(self.run.bytes().len() + added);
+                    filled.extend_from_slice(&self.run.bytes()[..self.bytes]);
+                    filled
+                };
+                with_scalar(&message[PREFIX_BYTES..], number, text, self.filled.get_or_insert_with(before));
             }
             None => {
                 if let Some(filled) = &mut self.filled {
-                    filled.extend_from_slice(message.framed());
+                    filled.extend_from_slice(message);
                 }
             }
         }
         self.messages += 1;
-        self.bytes += message.framed().len();
+        self.bytes += message.len();
     }
 
     /// The stretch; another one begins.
@@ -252,9 +256,8 @@ impl Filling {
 }
 
 /// The message with a text field appended: of a text, parsers take the last occurrence.
-fn with_scalar(message: &Message, number: u32, value: &[u8], out: &mut BytesMut) {
-    let body = message.body();
+fn with_scalar(body: &[u8], number: u32, value: &[u8], out: &mut BytesMut) {
     run::put_prefix(out, body.len() + field::bytes_field_len(number, value.len()));
-    out.extend_from_slice(&body);
+    out.extend_from_slice(body);
     field::put_bytes(out, number, value);
 }

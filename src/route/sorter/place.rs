@@ -52,13 +52,13 @@ impl Sorter {
         };
         // A data set has one place: its first message's.
         if !self.asks || subject.alone {
-            let first = run.iter().next().map(|first| first.body()).unwrap_or_default();
-            let place = self.place_of(&Reading { body: &first, carried }, run.messages());
+            let first = run.bodies().next().unwrap_or_default();
+            let place = self.place_of(&Reading { body: first, carried }, run.messages());
             return put(run, place);
         }
-        let messages: Vec<_> = run.iter().map(|message| message.body()).collect();
+        let messages = run.clone();
         let mut together: Option<((&Rule, Place), u32)> = None;
-        for body in &messages {
+        for body in messages.bodies() {
             let (rule, place) = self.place_of(&Reading { body, carried }, 1);
             match &mut together {
                 Some((same, count)) if std::ptr::eq(same.0, rule) && same.1 == place => *count += 1,

@@ -116,6 +116,10 @@ impl Session {
             };
         };
         let stream = &mut self.streams[place];
+        // One that is over has no window any more, though somebody may still hold it.
+        if stream.is_over() {
+            return Ok(());
+        }
         stream.send_window += i64::from(more);
         if stream.send_window > i64::from(INT31_MAX) {
             return Err(Fault::window("a stream's window is larger than one can be"));

@@ -99,12 +99,14 @@ impl Fields {
                 self.scheme.filter(|scheme| !scheme.is_empty()).ok_or(Malformed("a request without :scheme"))?;
             let scheme = Scheme::try_from(&scheme[..]).map_err(|_| Malformed("no such :scheme can be"))?;
             let path = self.path.ok_or(Malformed("a request without :path"))?;
-            if path.first() != Some(&b'/') && !(method == Method::OPTIONS && &path[..] == b"*") {
+            let is_star = method == Method::OPTIONS && &path[..] == b"*";
+            if path.first() != Some(&b'/') && !is_star {
                 return Err(Malformed("a :path that does not begin with a slash"));
             }
             uri.path_and_query =
                 Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed("no such :path can be"))?);
-            if authority.is_some() {
+            // A star is all of a URI, or none.
+            if authority.is_some() && !is_star {
                 (uri.scheme, uri.authority) = (Some(scheme), authority);
             }
         }

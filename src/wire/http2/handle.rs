@@ -15,8 +15,8 @@ use crate::wire::stream::{Break, BreakKind, Chunk};
 /// A session its streams share.
 pub type Shared = Rc<RefCell<Session>>;
 
-/// A chunk's memory is not kept for the next one beyond this.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// A chunk's memory is not kept for the next one beyond this: two gulps, which is what one pass may bring.
+const CHUNK_BYTES_MAX: usize = 128 << 10;
 
 /// One holder of a stream. When the last one is dropped before its end the stream is reset.
 #[derive(Debug)]
@@ -197,8 +197,10 @@ impl Drop for Handle {
 /// Takes what has arrived. Its memory is about what it needs, and the next chunk's is about the same.
 fn take_arrived(stream: &mut Stream) -> Bytes {
     let mut arrived = std::mem::take(&mut stream.arrived);
-    stream.chunk_bytes = arrived.len().min(CHUNK_BYTES_MAX) as u32;
-    if arrived.capacity() > arrived.len() + arrived.len() / 2 {
+    let usual = stream.chunk_bytes - stream.chunk_bytes / 8;
+    stream.chunk_bytes = usual.max(arrived.len().min(CHUNK_BYTES_MAX) as u32);
+    // What messages hold of the memory is what their permits say.
+    if arrived.capacity() - arrived.len() > arrived.len() / 8 {
         arrived.shrink_to_fit();
     }
     Bytes::from(arrived)

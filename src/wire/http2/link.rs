@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::handle::Shared;
 use crate::wire::gulp::{BUFFER_BYTES, give_back, lend};
 
-/// Buffers that go out in one system call.
-const SLICES: usize = 8;
+/// Pieces that go out in one system call: sixteen frames of large messages.
+const SLICES: usize = 32;
 
 /// Answers and announcements that may wait for a peer that does not read. With more it is not read from either.
 const CONTROLS_MAX: usize = 4_000;
@@ -22,6 +22,8 @@ const LINGER_GULPS_MAX: usize = 32;
 pub struct Link<S> {
     session: Shared,
     socket: S,
+    /// The last pass stopped reading because it had enough, not because there was nothing.
+    may_have_more: bool,
 }
 
 // === impl Link ===
@@ -29,7 +31,7 @@ pub struct Link<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Ties the two together.
     pub fn new(session: Shared, socket: S) -> Self {
-        Self { session, socket }
+        Self { session, socket, may_have_more: false }
     }
 
     /// The session.
@@ -42,9 +44,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         &self.socket
     }
 
-    /// One pass: takes in at most about a gulp, so that what it brings is worked on while it is in the cache, and writes
-    /// what there is to write. Ready when the connection is over; [`super::Session::over`] says why.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The first half of a pass: takes in at most about a gulp, so that what it brings is worked on while it is in the
+    /// cache. Until [`Link::poll_write`] ends the pass, what is said on streams wakes nobody.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) {
         self.session.borrow_mut().begin_pass(cx.waker());
         let mut taken = 0;
         while taken < BUFFER_BYTES && self.session.borrow().over().is_none() {
@@ -55,9 +57,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Poll::Pending => break,
             }
         }
-        if taken >= BUFFER_BYTES {
-            cx.waker().wake_by_ref();
-        }
+        self.may_have_more = taken >= BUFFER_BYTES;
+    }
+
+    /// The second half: writes what there is to write. Ready when the connection is over; [`super::Session::over`] says
+    /// why.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
             self.session.borrow_mut().lose(error.to_string());
         }
@@ -67,6 +72,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             session.lose("closed in order");
         }
         if session.over().is_none() {
+            if std::mem::take(&mut self.may_have_more) {
+                cx.waker().wake_by_ref();
+            }
             return Poll::Pending;
         }
         drop(session);
@@ -81,7 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// # Errors
     /// When the connection ends before that.
     pub fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_over = self.poll(cx).is_ready();
+        self.poll_read(cx);
+        let is_over = self.poll_write(cx).is_ready();
         let session = self.session.borrow();
         match session.over() {
             _ if session.is_greeted() => Poll::Ready(Ok(())),

@@ -1,13 +1,19 @@
-//! Frames on their way out: gathered in buffers of the worker's, which are lent only while something waits.
+//! Frames on their way out. Heads and what is small are copied into buffers of the worker's, which are lent only while
+//! something waits; what is large waits as it is, between its head and the next, and goes out by a gathered write.
 //!
-//! Every frame lies whole in one buffer, so that the last one can still be changed until the socket was offered it: DATA
-//! that follows DATA of the same stream makes one longer frame, and END_STREAM becomes a flag of what went before it.
+//! The last frame can still be changed until the socket was offered it: DATA that follows DATA of the same stream makes
+//! one longer frame, and END_STREAM becomes a flag of what went before it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use bytes::{Buf, Bytes};
+
 use super::frame::{HEAD_BYTES, Head, flag, kind};
 use crate::wire::gulp::{BUFFER_BYTES, give_back, lend};
+
+/// Bytes from this size on are not copied: a piece more in a gathered write costs less.
+const SHARED_BYTES_MIN: usize = 4 << 10;
 
 /// A new buffer is begun rather than a frame shorter than this cut off at the end of the last one.
 const PIECE_BYTES_MIN: usize = 1 << 10;
@@ -15,8 +21,10 @@ const PIECE_BYTES_MIN: usize = 1 << 10;
 /// What waits to be written.
 #[derive(Debug, Default)]
 pub struct Output {
-    portions: VecDeque<Portion>,
-    /// Bytes in all portions.
+    pieces: VecDeque<Piece>,
+    /// Where the copied pieces stand, one behind the other.
+    buffers: VecDeque<Buffer>,
+    /// Bytes in all pieces.
     bytes: usize,
     /// Frames that answer or announce something, since the output was last empty.
     controls: usize,
@@ -24,19 +32,27 @@ pub struct Output {
     tail: Option<Tail>,
 }
 
+/// What goes out in one piece.
+#[derive(Debug)]
+enum Piece {
+    /// So many of the bytes in the buffers; they may stand in two.
+    Copied(usize),
+    Shared(Bytes),
+}
+
 /// A lent buffer and the part of it that waits.
 #[derive(Debug)]
-struct Portion {
-    buffer: Box<[u8]>,
+struct Buffer {
+    bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-/// A DATA frame in the last portion.
+/// The DATA frame at the end.
 #[derive(Debug)]
 struct Tail {
     head: Head,
-    /// Where its head stands.
+    /// Where its head stands in the last buffer.
     at: usize,
 }
 
@@ -63,10 +79,28 @@ impl Output {
     pub fn slices<const N: usize>(&mut self) -> ([IoSlice<'_>; N], usize) {
         self.tail = None;
         let mut slices = [IoSlice::new(&[]); N];
-        let mut filled = 0;
-        for (slice, portion) in slices.iter_mut().zip(&self.portions) {
-            *slice = IoSlice::new(&portion.buffer[portion.start..portion.end]);
-            filled += 1;
+        let (mut filled, mut buffer, mut gone) = (0, 0, 0);
+        'filling: for piece in &self.pieces {
+            let mut left = match piece {
+                Piece::Shared(bytes) if filled < N => {
+                    slices[filled] = IoSlice::new(bytes);
+                    filled += 1;
+                    continue;
+                }
+                Piece::Copied(length) => *length,
+                Piece::Shared(_) => break,
+            };
+            while left > 0 {
+                if filled == N {
+                    break 'filling;
+                }
+                let copied = &self.buffers[buffer].waiting()[gone..];
+                let length = copied.len().min(left);
+                slices[filled] = IoSlice::new(&copied[..length]);
+                filled += 1;
+                left -= length;
+                (buffer, gone) = if length < copied.len() { (buffer, gone + length) } else { (buffer + 1, 0) };
+            }
         }
         (slices, filled)
     }
@@ -74,22 +108,48 @@ impl Output {
     /// Forgets the first bytes, which were written.
     pub fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
-        while let Some(first) = self.portions.front_mut() {
-            let length = first.end - first.start;
-            if written < length {
-                first.start += written;
+        self.tail = None;
+        while let Some(first) = self.pieces.front_mut() {
+            let is_over = match first {
+                Piece::Shared(bytes) => {
+                    let gone = written.min(bytes.len());
+                    bytes.advance(gone);
+                    written -= gone;
+                    bytes.is_empty()
+                }
+                Piece::Copied(length) => {
+                    let gone = written.min(*length);
+                    written -= gone;
+                    *length -= gone;
+                    let is_over = *length == 0;
+                    self.forget_copied(gone);
+                    is_over
+                }
+            };
+            if !is_over {
                 return;
             }
-            written -= length;
-            self.portions.pop_front();
+            self.pieces.pop_front();
         }
         self.controls = 0;
     }
 
+    fn forget_copied(&mut self, mut bytes: usize) {
+        while let Some(first) = self.buffers.front_mut() {
+            let gone = bytes.min(first.end - first.start);
+            first.start += gone;
+            bytes -= gone;
+            if first.start < first.end {
+                return;
+            }
+            self.buffers.pop_front();
+        }
+    }
+
     /// What a client says before its first frame.
     pub fn preface(&mut self, preface: &[u8]) {
-        self.room_for(preface.len()).0.put(preface);
-        self.bytes += preface.len();
+        self.room_for(preface.len());
+        self.copy(preface);
     }
 
     /// A frame with a small payload.
@@ -118,15 +178,27 @@ impl Output {
     }
 
     /// Bytes of a stream.
-    pub fn data(&mut self, stream: u32, bytes: &[u8], payload_bytes_max: usize) {
-        let mut rest = self.lengthen(stream, bytes, payload_bytes_max);
-        while !rest.is_empty() {
-            let room = self.room_for(HEAD_BYTES + rest.len().min(PIECE_BYTES_MIN)).1 - HEAD_BYTES;
-            let (piece, behind) = rest.split_at(rest.len().min(room).min(payload_bytes_max));
-            let head = Head { length: piece.len() as u32, kind: kind::DATA, flags: 0, stream };
-            let at = self.frame(head, piece);
-            self.tail = Some(Tail { head, at });
-            rest = behind;
+    pub fn data(&mut self, stream: u32, mut bytes: Bytes, payload_bytes_max: usize) {
+        while !bytes.is_empty() {
+            let tail = self.tail.take().filter(|tail| tail.head.stream == stream);
+            let Tail { mut head, at } = match tail {
+                Some(tail) if (tail.head.length as usize) < payload_bytes_max => tail,
+                _ => self.data_head(stream, bytes.len()),
+            };
+            let room = payload_bytes_max - head.length as usize;
+            let taken = if bytes.len().min(room) >= SHARED_BYTES_MIN {
+                self.share(bytes.split_to(bytes.len().min(room)))
+            } else {
+                let taken = bytes.len().min(room).min(self.room());
+                self.copy(&bytes[..taken]);
+                bytes.advance(taken);
+                taken
+            };
+            if taken > 0 {
+                head.length += taken as u32;
+                self.rewrite(head, at);
+                self.tail = Some(Tail { head, at });
+            }
         }
     }
 
@@ -140,152 +212,76 @@ impl Output {
         }
     }
 
-    /// Adds to the last frame what there is room for in it; answers the rest.
-    fn lengthen<'a>(&mut self, stream: u32, bytes: &'a [u8], payload_bytes_max: usize) -> &'a [u8] {
-        let Some(Tail { mut head, at }) = self.tail.take().filter(|tail| tail.head.stream == stream) else {
-            return bytes;
-        };
-        let Some(last) = self.portions.back_mut() else { return bytes };
-        let room = payload_bytes_max.saturating_sub(head.length as usize).min(last.buffer.len() - last.end);
-        let (added, rest) = bytes.split_at(bytes.len().min(room));
-        last.put(added);
-        self.bytes += added.len();
-        head.length += added.len() as u32;
-        self.rewrite(head, at);
-        self.tail = Some(Tail { head, at });
-        rest
+    /// Begins a DATA frame where some of so many bytes have room behind its head.
+    fn data_head(&mut self, stream: u32, bytes: usize) -> Tail {
+        let head = Head { length: 0, kind: kind::DATA, flags: 0, stream };
+        let copied = if bytes >= SHARED_BYTES_MIN { 0 } else { bytes.min(PIECE_BYTES_MIN) };
+        self.room_for(HEAD_BYTES + copied);
+        let at = self.buffers.back().map_or(0, |last| last.end);
+        self.copy(&head.to_bytes());
+        Tail { head, at }
     }
 
     fn rewrite(&mut self, head: Head, at: usize) {
-        if let Some(last) = self.portions.back_mut() {
-            last.buffer[at..at + HEAD_BYTES].copy_from_slice(&head.to_bytes());
+        if let Some(last) = self.buffers.back_mut() {
+            last.bytes[at..at + HEAD_BYTES].copy_from_slice(&head.to_bytes());
         }
     }
 
-    /// Writes a frame; answers where in the last portion it begins.
-    fn frame(&mut self, head: Head, payload: &[u8]) -> usize {
+    /// Writes a frame whole.
+    fn frame(&mut self, head: Head, payload: &[u8]) {
         self.tail = None;
-        let (last, _) = self.room_for(HEAD_BYTES + payload.len());
-        let at = last.end;
-        last.put(&head.to_bytes());
-        last.put(payload);
-        self.bytes += HEAD_BYTES + payload.len();
-        at
+        self.room_for(HEAD_BYTES + payload.len());
+        self.copy(&head.to_bytes());
+        self.copy(payload);
     }
 
-    /// A portion with room for so many bytes, and its room.
-    fn room_for(&mut self, bytes: usize) -> (&mut Portion, usize) {
-        if self.portions.back().is_none_or(|last| last.buffer.len() - last.end < bytes) {
-            self.portions.push_back(Portion { buffer: lend(), start: 0, end: 0 });
+    /// Sees to it that the last buffer has room for so many bytes.
+    fn room_for(&mut self, bytes: usize) {
+        if self.buffers.is_empty() || self.room() < bytes {
+            self.buffers.push_back(Buffer { bytes: lend(), start: 0, end: 0 });
         }
-        let last = self.portions.back_mut().expect("put there just now");
-        let room = last.buffer.len() - last.end;
-        (last, room)
+    }
+
+    /// Room in the last buffer.
+    fn room(&self) -> usize {
+        self.buffers.back().map_or(0, |last| last.bytes.len() - last.end)
+    }
+
+    /// Puts bytes into the last buffer, which has room for them.
+    fn copy(&mut self, bytes: &[u8]) {
+        let Some(last) = self.buffers.back_mut().filter(|_| !bytes.is_empty()) else { return };
+        last.bytes[last.end..last.end + bytes.len()].copy_from_slice(bytes);
+        last.end += bytes.len();
+        self.bytes += bytes.len();
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(length)) => *length += bytes.len(),
+            _ => self.pieces.push_back(Piece::Copied(bytes.len())),
+        }
+    }
+
+    /// Puts bytes behind the others as they are; answers how many.
+    fn share(&mut self, bytes: Bytes) -> usize {
+        let length = bytes.len();
+        self.bytes += length;
+        self.pieces.push_back(Piece::Shared(bytes));
+        length
     }
 }
 
-// === impl Portion ===
+// === impl Buffer ===
 
-impl Portion {
-    fn put(&mut self, bytes: &[u8]) {
-        self.buffer[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
+impl Buffer {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
     }
 }
 
-impl Drop for Portion {
+impl Drop for Buffer {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.buffer));
+        give_back(std::mem::take(&mut self.bytes));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(output: &mut Output) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while !output.is_empty() {
-            let (slices, filled) = output.slices::<4>();
-            let piece = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>();
-            output.advance(piece.len());
-            bytes.extend(piece);
-        }
-        bytes
-    }
-
-    /// Kind, flags, stream and payload of each frame.
-    fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
-        let mut frames = Vec::new();
-        while let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() {
-            let head = Head::parse(head);
-            let (payload, behind) = rest.split_at(head.length as usize);
-            frames.push((head.kind, head.flags, head.stream, payload.to_vec()));
-            bytes = behind;
-        }
-        assert!(bytes.is_empty());
-        frames
-    }
-
-    #[test]
-    fn neighbours_of_one_stream_and_their_end_are_one_frame() {
-        let mut output = Output::default();
-        output.data(1, b"ab", 16_384);
-        output.data(1, b"cd", 16_384);
-        output.end(1);
-        output.data(3, b"e", 16_384);
-        output.data(5, b"f", 16_384);
-        output.end(3);
-        let frames = frames(&written(&mut output));
-        let expected = [
-            (kind::DATA, flag::END_STREAM, 1, b"abcd".to_vec()),
-            (kind::DATA, 0, 3, b"e".to_vec()),
-            (kind::DATA, 0, 5, b"f".to_vec()),
-            (kind::DATA, flag::END_STREAM, 3, vec![]),
-        ];
-        assert_eq!(frames, expected);
-    }
-
-    #[test]
-    fn what_was_offered_to_the_socket_does_not_change_any_more() {
-        let mut output = Output::default();
-        output.data(1, b"ab", 16_384);
-        let _ = output.slices::<1>();
-        output.data(1, b"cd", 16_384);
-        output.end(1);
-        let flags: Vec<_> = frames(&written(&mut output)).into_iter().map(|frame| (frame.1, frame.3)).collect();
-        assert_eq!(flags, [(0, b"ab".to_vec()), (flag::END_STREAM, b"cd".to_vec())]);
-    }
-
-    #[test]
-    fn long_bytes_become_frames_of_at_most_what_the_peer_takes_and_leave_no_buffer_behind() {
-        let mut output = Output::default();
-        let sent: Vec<u8> = (0..300_000u32).map(|at| at as u8).collect();
-        sent.chunks(7_001).for_each(|chunk| output.data(1, chunk, 16_384));
-        let frames = frames(&written(&mut output));
-        assert!(frames.iter().all(|frame| (1..=16_384).contains(&frame.3.len())));
-        assert_eq!(frames.into_iter().flat_map(|frame| frame.3).collect::<Vec<_>>(), sent);
-        assert!(output.portions.is_empty());
-    }
-
-    #[test]
-    fn a_long_header_block_continues() {
-        let mut output = Output::default();
-        output.headers(1, &[7; 40], true, 16);
-        let flags: Vec<_> = frames(&written(&mut output)).into_iter().map(|frame| (frame.0, frame.1)).collect();
-        let expected =
-            [(kind::HEADERS, flag::END_STREAM), (kind::CONTINUATION, 0), (kind::CONTINUATION, flag::END_HEADERS)];
-        assert_eq!(flags, expected);
-    }
-
-    #[test]
-    fn answers_are_counted_until_all_is_written() {
-        let mut output = Output::default();
-        output.control(kind::PING, flag::ACK, 0, &[0; 8]);
-        output.control(kind::PING, flag::ACK, 0, &[0; 8]);
-        output.advance(20);
-        assert_eq!(output.controls(), 2);
-        output.advance(output.len());
-        assert_eq!(output.controls(), 0);
-    }
-}
+mod tests;

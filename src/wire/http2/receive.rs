@@ -250,9 +250,8 @@ impl Session {
         }
         stream.held_bytes += length;
         if stream.arrived.is_empty() {
-            // A little more than last time, so that what varies a little is not copied over.
-            let usual = stream.chunk_bytes as usize;
-            stream.arrived.reserve_exact(bytes.len().max(usual + usual / 8));
+            // As much as it has lately been at most: to grow is to copy, to be cut off at the end is not.
+            stream.arrived.reserve_exact(bytes.len().max(stream.chunk_bytes as usize));
             stream.arrived.extend_from_slice(bytes);
             stream.wake_reader();
         } else {

@@ -103,7 +103,7 @@ impl Session {
         }
         if self.streams[place].unsent.is_none() {
             let now = bytes.split_to(self.streams[place].room().min(bytes.len()));
-            self.put(place, &now);
+            self.put(place, now);
         }
         if !bytes.is_empty() {
             let unsent = self.streams[place].unsent.get_or_insert_default();
@@ -158,7 +158,7 @@ impl Session {
             if chunk.is_empty() {
                 unsent.chunks.pop_front();
             }
-            self.put(place, &piece);
+            self.put(place, piece);
         }
         if !unsent.chunks.is_empty() {
             self.streams[place].unsent = Some(unsent);
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Writes bytes for which there is room.
-    fn put(&mut self, place: Place, bytes: &[u8]) {
+    fn put(&mut self, place: Place, bytes: Bytes) {
         if bytes.is_empty() {
             return;
         }
@@ -194,6 +194,9 @@ impl Session {
         self.theirs.window_bytes = bytes;
         for place in self.streams.places() {
             let stream = &mut self.streams[place];
+            if stream.is_over() {
+                continue;
+            }
             stream.send_window += more;
             if stream.send_window > i64::from(INT31_MAX) {
                 return Err(Fault::window("SETTINGS make a stream's window larger than one can be"));
@@ -226,8 +229,9 @@ impl Session {
         }
         match (stream.is_over(), stream.is_done) {
             (true, _) => self.remove_if_over(place),
-            // What is still unsent is said first; then this comes again.
-            (false, true) if stream.unsent.is_some() => {}
+            // What is still unsent of an answer is said first; then this comes again. The rest of a request would be
+            // followed by a reset, so it is of no use, and its receiver may be waiting for us in the same way.
+            (false, true) if self.is_server && stream.unsent.is_some() => {}
             // We have said all there is to say, and need no more of the request (RFC 9113, section 8.1).
             (false, true) if self.is_server => self.reset(place, Reason::NO_ERROR, "answered"),
             (false, _) => self.reset(place, Reason::CANCEL, "nobody waits for it any more"),

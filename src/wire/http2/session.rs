@@ -213,7 +213,12 @@ impl Session {
     /// The peer has made a mistake that ends the connection. What was said before it still counts.
     pub(super) fn fail(&mut self, fault: Fault) {
         if self.over.is_none() {
-            self.say_goaway(self.last_theirs, fault.reason, fault.why);
+            // Streams behind our last GOAWAY were not looked at, and what it said cannot be taken back.
+            let last = match self.leaving {
+                Leaving::Left(last) => last,
+                Leaving::Staying | Leaving::Asked => self.last_theirs,
+            };
+            self.say_goaway(last, fault.reason, fault.why);
             let why = format!("{}: {}", fault.reason, fault.why);
             self.end(Over { why, reason: Some(fault.reason), is_in_order: false });
         }

@@ -40,7 +40,7 @@ pub(super) struct Stream {
     pub broken: Option<Cause>,
     /// Arrived and not taken yet.
     pub arrived: Vec<u8>,
-    /// Bytes of the last chunk that was taken: what the next one is likely to be.
+    /// Bytes of the largest chunk that was lately taken: what the next one may be.
     pub chunk_bytes: u32,
     /// Taken or waiting, and not released to the peer.
     pub held_bytes: u32,

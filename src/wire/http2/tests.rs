@@ -1,7 +1,7 @@
-//! Tests of whole sessions without sockets: each other's peers, raw frames, floods.
+//! Tests of whole sessions without sockets: each other's peers, floods, farewells. What the RFCs ask for is in
+//! tests/http2.
 
 mod between;
-mod conformance;
 mod differential;
 mod floods;
 mod graceful;

@@ -55,13 +55,13 @@ async fn serve(stream: TcpStream, services: Services) {
     let quiet = Quiet::new();
     poll_fn(|cx| {
         quiet.poll(cx, |cx| {
-            while let Poll::Ready(call) = connection.poll_call(cx) {
-                let Some(Ok(call)) = call else { return Poll::Ready(()) };
+            connection.poll_read(cx);
+            while let Some(call) = connection.next_call() {
                 assert!(services.serves(call.head.uri.path()));
                 calls.push(services.answer(call));
             }
             while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
-            Poll::Pending
+            connection.poll_write(cx).map(drop)
         })
     })
     .await;

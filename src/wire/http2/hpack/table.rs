@@ -113,11 +113,11 @@ impl Name {
             b":authority" => Pseudo::Authority,
             b":path" => Pseudo::Path,
             b":status" => Pseudo::Status,
-            // Refuses upper case, too.
+            // Refuses upper case, too, but lets the one pass that no token has: RFC 9110, section 5.6.2.
             _ => {
                 return match HeaderName::from_lowercase(bytes) {
-                    Ok(name) => Name::Field(name),
-                    Err(_) => Name::Wrong(Bytes::copy_from_slice(bytes)),
+                    Ok(name) if !bytes.contains(&b'"') => Name::Field(name),
+                    _ => Name::Wrong(Bytes::copy_from_slice(bytes)),
                 };
             }
         };
@@ -246,6 +246,16 @@ mod tests {
     fn upper_case_and_unknown_pseudo_headers_are_wrong_names() {
         for name in ["Upper", ":unknown", "", "a b"] {
             assert!(matches!(Name::of(name.as_bytes()), Name::Wrong(_)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_of_the_letters_a_token_has_and_of_no_others() {
+        for letter in 0..=u8::MAX {
+            let may_be = matches!(letter, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(&letter);
+            for name in [vec![letter], vec![b'a', letter], [b"a".repeat(90), vec![letter]].concat()] {
+                assert_eq!(matches!(Name::of(&name), Name::Field(_)), may_be, "{}", name.escape_ascii());
+            }
         }
     }
 }

@@ -88,7 +88,8 @@ fn run<F: Future<Output = ()>>(round: impl Fn(fastrand::Rng) -> F) {
 async fn drive(session: Shared, socket: DuplexStream, serve: Option<fn(http::request::Parts, Handle)>) {
     let mut link = Link::new(Rc::clone(&session), socket);
     poll_fn(|cx| {
-        let is_over = link.poll(cx).is_ready();
+        link.poll_read(cx);
+        let is_over = link.poll_write(cx).is_ready();
         while let (Some(serve), Some((head, call))) = (serve, Handle::accept(&session)) {
             serve(head, call);
         }

@@ -78,6 +78,14 @@ fn goaway_may_not_take_back_what_an_earlier_one_said() {
 }
 
 #[test]
+fn a_client_whose_ids_are_used_up_opens_no_more() {
+    let client = client();
+    client.borrow_mut().next_ours = INT31_MAX;
+    let _last = Handle::call(&client, request()).unwrap();
+    assert!(!client.borrow().is_usable() && Handle::call(&client, request()).is_err());
+}
+
+#[test]
 fn a_lost_connection_breaks_what_has_not_ended_and_keeps_what_has_arrived() {
     let server = Server::new();
     let (open, ended) = (server.open(1), server.open(3));
@@ -113,6 +121,29 @@ fn a_stream_that_is_dropped_is_cancelled_and_one_that_was_answered_is_told_no_er
     drop(Handle::call(&client, request()).unwrap());
     let said = frames(&output(&client));
     assert_eq!(said.last().unwrap().1, Reason::CANCEL.0.to_be_bytes());
+}
+
+/// Two ends that are dropped, each with more to say than its window lets it, would wait for each other for ever.
+#[test]
+fn a_call_that_is_dropped_is_cancelled_though_there_is_more_to_say_and_an_answer_is_said_first() {
+    let client = client();
+    let call = Handle::call(&client, request()).unwrap();
+    call.send(vec![0; 70_000].into()).unwrap();
+    call.half_close().unwrap();
+    drop(call);
+    let said = frames(&output(&client));
+    assert_eq!(super::reset_of(said.last().unwrap().clone()), (1, Reason::CANCEL));
+    let server = Server::new();
+    let call = server.open(1);
+    call.respond(&http::Response::new(()).into_parts().0, false).unwrap();
+    call.send(vec![0; 70_000].into()).unwrap();
+    call.half_close().unwrap();
+    drop(call);
+    assert_eq!(server.resets(), []);
+    let more = 10_000u32.to_be_bytes();
+    server.hear(&[frame(kind::WINDOW_UPDATE, 0, 0, &more), frame(kind::WINDOW_UPDATE, 0, 1, &more)].concat());
+    let said = server.said();
+    assert_eq!(said.iter().map(|(head, _)| head.kind).collect::<Vec<_>>(), [kind::DATA, kind::RST_STREAM]);
 }
 
 #[test]
