@@ -2,13 +2,16 @@
 //!
 //! Figures are per iteration; where an iteration handles many messages the throughput says how many.
 
-use std::cell::Cell;
+#[path = "material/backends.rs"]
+mod backends;
+#[path = "material/messages.rs"]
+mod messages;
+
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use switchyard::config::{Overrides, load_with};
@@ -20,17 +23,23 @@ use switchyard::message::parcel::Tie;
 use switchyard::message::path::FieldPath;
 use switchyard::message::receipt::{Books, Receipt};
 use switchyard::message::run::Run;
+use switchyard::pool::balance;
 use switchyard::pool::balance::affinity::Memory;
 use switchyard::pool::balance::roster::Roster;
-use switchyard::pool::balance::{self, Candidates};
 use switchyard::pool::found::Found;
 use switchyard::pool::{self, Endpoint, Policy};
 use switchyard::route::Routes;
-use switchyard::route::contract::{Key, Wish};
+use switchyard::route::contract::Key;
 use switchyard::route::reading::Reading;
 use switchyard::route::records::{Limits, Plan, Records, Signal};
 use switchyard::route::rule::decide::Rules;
-use switchyard::route::sorter::{Shared, Sorter, Sorting};
+use switchyard::route::sorter::{Sorter, Sorting};
+
+use backends::{KEY, Known};
+use messages::{
+    ACCESS_LOGS, CHUNK_BYTES, LOGS, MESSAGES, METER_SETS, SATELLITE, SEGMENTS, access_log, body, meters, run_of,
+    sorter, wire,
+};
 
 fn main() {
     // What counts counts for real.
@@ -38,43 +47,10 @@ fn main() {
     divan::main();
 }
 
-/// DATA frames are 16 KiB unless the peer is told otherwise.
-const CHUNK_BYTES: usize = 16 << 10;
-const MESSAGES: usize = 64;
-const LOGS: &str = "/skywalking.v3.LogReportService/collect";
-const SEGMENTS: &str = "/skywalking.v3.TraceSegmentReportService/collect";
-const METER_SETS: &str = "/skywalking.v3.MeterReportService/collectBatch";
-const ACCESS_LOGS: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
-const SATELLITE: &str = "/satellite.envoy.accesslog.v3.SatelliteAccessLogService/StreamAccessLogs";
-
-/// A log or segment of `bytes` bytes: its service is field 2, its bulk field 5.
-fn body(bytes: usize, service: &[u8]) -> BytesMut {
-    let mut body = BytesMut::new();
-    field::put_bytes(&mut body, 1, b"0123456789abcdef");
-    if !service.is_empty() {
-        field::put_bytes(&mut body, 2, service);
-    }
-    field::put_bytes(&mut body, 3, b"instance-7");
-    let missing = bytes - body.len() - 3;
-    field::put_bytes(&mut body, 5, &vec![b'x'; missing]);
-    body
-}
-
-fn wire(bytes: usize, service: &[u8]) -> Bytes {
-    let message = Run::of_body(&body(bytes, service));
-    message.bytes().repeat(MESSAGES).into()
-}
-
-fn run_of(bytes: usize, service: &[u8]) -> Run {
-    let mut frames = Frames::new(1 << 20);
-    frames.push(wire(bytes, service));
-    frames.next_run().ok().flatten().expect("a chunk of whole messages")
-}
-
 /// Cuts 64 messages out of DATA frames that do not line up with them.
 #[divan::bench(args = [200, 1024])]
 fn frames_cut(bencher: Bencher, bytes: usize) {
-    let wire = wire(bytes, b"shop");
+    let wire = wire(&body(bytes, b"shop"));
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         let mut frames = Frames::new(4 << 20);
         let mut messages = 0;
@@ -171,13 +147,6 @@ fn rule_lets_pass(bencher: Bencher, what: &str) {
     bencher.bench_local(|| rule.stops(&Reading { body: black_box(&log), carried: &[] }, 1));
 }
 
-fn sorter(path: &str) -> Sorter {
-    let routes = Routes::of_catalogue();
-    let route = routes.find(path, None).expect("a path of the catalogue");
-    let shared = Shared { subjects: Rc::default(), wishes: Rc::from([Wish::Nothing]) };
-    Sorter::new(route, "agents", &http::HeaderMap::new(), Vec::new(), Vec::new(), &shared)
-}
-
 /// Sorts a run over and over.
 fn sort(bencher: Bencher, mut sorter: Sorter, run: &Run) {
     let mut sorting = Sorting::default();
@@ -191,92 +160,31 @@ fn sort(bencher: Bencher, mut sorter: Sorter, run: &Run) {
 #[divan::bench(args = ["said", "left out"])]
 fn sort_logs(bencher: Bencher, service: &str) {
     let mut sorter = sorter(LOGS);
-    sorter.sort(run_of(200, b"shop"), &mut Sorting::default());
-    let run = if service == "said" { run_of(200, b"shop") } else { run_of(200, b"") };
+    sorter.sort(run_of(&body(200, b"shop")), &mut Sorting::default());
+    let run = if service == "said" { run_of(&body(200, b"shop")) } else { run_of(&body(200, b"")) };
     sort(bencher, sorter, &run);
 }
 
 /// Sorts a run of 64 segments, which need nothing read.
 #[divan::bench]
 fn sort_segments(bencher: Bencher) {
-    sort(bencher, sorter(SEGMENTS), &run_of(1024, b"shop"));
+    sort(bencher, sorter(SEGMENTS), &run_of(&body(1024, b"shop")));
 }
 
 /// Sorts a run of 64 access logs of a call whose identifier is carried: read on every message, or on the first only.
 #[divan::bench(args = ["satellite", "standard"])]
 fn sort_access_logs(bencher: Bencher, service: &str) {
     let path = if service == "satellite" { SATELLITE } else { ACCESS_LOGS };
-    let mut entry = BytesMut::new();
-    field::put_bytes(&mut entry, 2, &[b'x'; 1000]);
-    let framed = Run::of_body(&entry).bytes().repeat(MESSAGES);
     let mut sorter = sorter(path);
-    sorter.sort(run_of(200, b""), &mut Sorting::default());
-    sort(bencher, sorter, &Run::of_framed(framed.into(), MESSAGES as u32));
+    sorter.sort(run_of(&body(200, b"")), &mut Sorting::default());
+    sort(bencher, sorter, &run_of(&access_log()));
 }
 
 /// Sorts a run of 64 meter collections, each by its own key.
 #[divan::bench]
 fn sort_meters(bencher: Bencher) {
-    let mut meter = BytesMut::new();
-    field::put_bytes(&mut meter, 3, b"shop");
-    field::put_bytes(&mut meter, 4, b"instance-7");
-    let mut collection = BytesMut::new();
-    field::put_bytes(&mut collection, 1, &meter);
-    let framed = Run::of_body(&collection).bytes().repeat(MESSAGES);
-    sort(bencher, sorter(METER_SETS), &Run::of_framed(framed.into(), MESSAGES as u32));
+    sort(bencher, sorter(METER_SETS), &run_of(&meters()));
 }
-
-/// Backends of which nobody is new, with their loads.
-struct Known {
-    roster: Roster,
-    loads: Vec<u64>,
-    turns: Vec<Cell<u64>>,
-}
-
-impl Known {
-    fn new(policy: Policy, weights: impl IntoIterator<Item = u32>) -> Self {
-        let mut random = fastrand::Rng::with_seed(7);
-        let endpoint = |at| Endpoint { host: format!("collector-{at}"), port: 11_800 };
-        let found = weights.into_iter().enumerate().map(|(at, weight)| Found { weight, ..Found::at(endpoint(at)) });
-        let settings =
-            pool::Settings { backends: found.collect(), balance: policy, ..pool::Settings::new("p", vec![]) };
-        let loads = settings.backends.iter().map(|_| random.u64(..1 << 20)).collect();
-        let turns = settings.backends.iter().map(|_| Cell::default()).collect();
-        Self { roster: Roster::at_rest(&settings), loads, turns }
-    }
-
-    fn alike(policy: Policy, backends: usize) -> Self {
-        Self::new(policy, vec![1; backends])
-    }
-}
-
-impl Candidates for Known {
-    fn roster(&self) -> &Roster {
-        &self.roster
-    }
-
-    fn is_usable(&self, _: usize) -> bool {
-        true
-    }
-
-    fn load(&self, at: usize) -> u64 {
-        self.loads[at]
-    }
-
-    fn waiting(&self, _: usize) -> u64 {
-        0
-    }
-
-    fn given(&self, at: usize) -> u64 {
-        self.loads[at]
-    }
-
-    fn turns(&self, at: usize) -> &Cell<u64> {
-        &self.turns[at]
-    }
-}
-
-const KEY: u64 = 0x1234_5678_9abc_def0;
 
 fn choose(bencher: Bencher, tie: Option<Tie>, known: &Known) {
     let mut random = fastrand::Rng::with_seed(7);
