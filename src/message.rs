@@ -10,6 +10,7 @@ pub mod parcel;
 pub mod path;
 pub mod receipt;
 pub mod run;
+pub mod tie;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -10,6 +10,7 @@ pub mod balance;
 pub mod channel;
 pub mod check;
 mod choose;
+mod deal;
 pub mod door;
 pub mod endpoint;
 pub mod found;
@@ -38,6 +39,7 @@ use tokio::time::Instant;
 use crate::message::flow::Flow;
 use crate::message::parcel::Parcel;
 use crate::message::receipt::Books;
+use crate::message::tie::Ties;
 use crate::metrics::LostReason;
 
 use backend::Backend;
@@ -188,20 +190,33 @@ impl Pool {
         if others_wait && may_go_anywhere {
             return self.waiting[flow].borrow_mut().push_back(parcel);
         }
-        match self.choose_for(&parcel) {
-            Some(member) => self.entrust(&member, parcel),
-            None if may_go_anywhere => self.waiting[flow].borrow_mut().push_back(parcel),
+        match self.offer(parcel) {
+            None => {}
+            Some(left) if may_go_anywhere => self.waiting[flow].borrow_mut().push_back(left),
             // It never waits with the others: at the head of their queue it would hold up those who may go anywhere.
-            None => self.rest(parcel),
+            Some(left) => self.rest(left),
         }
     }
 
     /// Takes a copy if some backend can have it now; otherwise it is given up.
     pub fn take_now(self: &Rc<Self>, parcel: Parcel) {
-        match self.choose_for(&parcel) {
-            Some(member) => self.entrust(&member, parcel),
-            None => parcel.ticket.lose(LostReason::Limited),
+        if let Some(left) = self.offer(parcel) {
+            left.ticket.lose(LostReason::Limited);
         }
+    }
+
+    /// Entrusts a parcel to the backend of choice, or to several; answers what no backend can take now.
+    fn offer(self: &Rc<Self>, mut parcel: Parcel) -> Option<Parcel> {
+        let tie = match std::mem::replace(&mut parcel.ties, Ties::Alike(None)) {
+            Ties::Alike(tie) => tie,
+            Ties::Each(ties) => return self.deal(parcel, ties),
+        };
+        parcel.ties = Ties::Alike(tie);
+        match self.choose_for(self.wanted(&parcel), tie, parcel.bytes(), parcel.messages()) {
+            Some(member) => self.entrust(&member, parcel),
+            None => return Some(parcel),
+        }
+        None
     }
 
     /// Gives waiting parcels another chance and tells those who wait for a backend.
@@ -209,12 +224,9 @@ impl Pool {
         for queue in &self.waiting {
             loop {
                 let Some(parcel) = queue.borrow_mut().pop_front() else { break };
-                match self.choose_for(&parcel) {
-                    Some(member) => self.entrust(&member, parcel),
-                    None => {
-                        queue.borrow_mut().push_front(parcel);
-                        break;
-                    }
+                if let Some(left) = self.offer(parcel) {
+                    queue.borrow_mut().push_front(left);
+                    break;
                 }
             }
         }

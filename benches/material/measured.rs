@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -11,10 +10,11 @@ use switchyard::message::budget::{Budget, Permit};
 use switchyard::message::field;
 use switchyard::message::flow::Flow;
 use switchyard::message::frames::Frames;
-use switchyard::message::parcel::{Parcel, Subject, Tie, cost};
+use switchyard::message::parcel::{Parcel, Subject, cost};
 use switchyard::message::path::FieldPath;
 use switchyard::message::receipt::{Books, Receipt, Ticket};
 use switchyard::message::run::Run;
+use switchyard::message::tie::{Tie, Ties};
 use switchyard::pool::ledger::Ledger;
 use switchyard::pool::{self, Backends, Endpoint, Policy, Pool, Share, balance};
 use switchyard::route::contract::Key;
@@ -140,10 +140,11 @@ struct Packer {
 }
 
 impl Packer {
-    fn new(budget: &Arc<Budget>, receipt: &Receipt) -> Self {
+    fn new() -> Self {
         let run = Run::of_body(&body(200, b"shop"));
-        let permit = budget.try_reserve(Flow::Traces, 10_000_000).expect("nobody else takes any");
-        Self { subject: Rc::new(Subject::new(SEGMENTS, Flow::Traces)), permit, ticket: receipt.issue(100_000), run }
+        let permit = Budget::new(256 << 20).try_reserve(Flow::Traces, 10_000_000).expect("nobody else takes any");
+        let ticket = Receipt::open(&Books::new()).issue(100_000);
+        Self { subject: Rc::new(Subject::new(SEGMENTS, Flow::Traces)), permit, ticket, run }
     }
 
     fn pack(&mut self) -> Parcel {
@@ -151,7 +152,7 @@ impl Packer {
             run: self.run.clone(),
             subject: Rc::clone(&self.subject),
             context: None,
-            tie: None,
+            ties: Ties::Alike(None),
             ticket: self.ticket.split(1),
             permit: self.permit.split(cost(&self.run)),
             suspicion: None,
@@ -161,8 +162,7 @@ impl Packer {
 
 /// Enters parcels of one message in a ledger and settles it.
 pub fn settle() -> Part {
-    let receipt = Receipt::open(&Books::new());
-    let mut packer = Packer::new(&Budget::new(256 << 20), &receipt);
+    let mut packer = Packer::new();
     Box::new(move || {
         let mut ledger = Ledger::default();
         (0..MESSAGES).for_each(|_| ledger.enter(packer.pack()));
@@ -173,23 +173,40 @@ pub fn settle() -> Part {
 /// Takes parcels of one message to a backend on a trip of their own, and its answer: door, lane, trip, ledger and our
 /// HTTP/2, by a real socket.
 pub fn trip() -> Part {
-    let collector = Collector::start();
+    let mut packer = Packer::new();
+    delivered(1, move |pool, receipt| {
+        (0..MESSAGES).for_each(|_| pool.take(Parcel { ticket: receipt.issue(1), ..packer.pack() }));
+    })
+}
+
+/// The same with one parcel of messages that are each tied by another key, to three backends.
+pub fn deal() -> Part {
+    let mut packer = Packer::new();
+    let messages = MESSAGES as u32;
+    let run = Run::of_framed(packer.run.bytes().repeat(MESSAGES).into(), messages);
+    delivered(3, move |pool, receipt| {
+        let ties = Ties::Each((0..MESSAGES as u64).map(|key| Some(Tie::Sticky(key << 32))).collect());
+        let permit = packer.permit.split(cost(&run));
+        pool.take(Parcel { run: run.clone(), ties, permit, ticket: receipt.issue(messages), ..packer.pack() });
+    })
+}
+
+/// Takes messages to so many backends and waits until they are answered for.
+fn delivered(backends: usize, mut take: impl FnMut(&Rc<Pool>, &Receipt) + 'static) -> Part {
+    let collectors: Vec<_> = std::iter::repeat_with(Collector::start).take(backends).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had");
     let local = tokio::task::LocalSet::new();
-    let endpoint = Endpoint { host: collector.address().ip().to_string(), port: collector.address().port() };
+    let address = |at: &Collector| Endpoint { host: at.address().ip().to_string(), port: at.address().port() };
     let books = Books::new();
     let pool = local.block_on(&runtime, async {
-        let backends = Backends::new(pool::Settings::new("measured", vec![endpoint]));
-        Pool::new(&backends, Share { number: 0, workers: 1 }, &books)
+        let settings = pool::Settings::new("measured", collectors.iter().map(address).collect());
+        Pool::new(&Backends::new(settings), Share { number: 0, workers: 1 }, &books)
     });
-    let budget = Budget::new(256 << 20);
     Box::new(move || {
         let receipt = Receipt::open(&books);
-        let mut packer = Packer::new(&budget, &receipt);
-        packer.ticket = receipt.issue(0);
         let delivered = books.totals().delivered + MESSAGES as u64;
         local.block_on(&runtime, async {
-            (0..MESSAGES).for_each(|_| pool.take(Parcel { ticket: receipt.issue(1), ..packer.pack() }));
+            take(&pool, &receipt);
             pool.hurry(Flow::Traces);
             let _ = poll_fn(|cx| receipt.poll_settled(cx)).await;
         });

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 
-use crate::message::parcel::Tie;
+use crate::message::tie::Tie;
 use crate::pool::{AffinityBy, Policy, Pool, Settings};
 use crate::route::contract::Wish;
 use crate::route::key;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::message::flow::Flow;
-use crate::message::parcel::Tie;
+use crate::message::tie::Tie;
 use crate::metrics::{self, BadInput};
 use crate::route::contract::Split;
 use crate::route::sorter::Sorter;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
-use crate::message::parcel::Tie;
+use crate::message::tie::Tie;
 use crate::pool::{Member, Pool};
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::{Answering, Call};

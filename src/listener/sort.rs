@@ -18,7 +18,7 @@ use crate::message::parcel::{MESSAGE_OVERHEAD_BYTES, Parcel, cost};
 use crate::message::receipt::Receipt;
 use crate::message::run::{Message, PREFIX_BYTES, Run};
 use crate::metrics::{self, BadInput, LostReason};
-use crate::route::sorter::{Gone, Sorted, Sorter, Sorting};
+use crate::route::sorter::{Gone, Sorter, Sorting};
 use crate::wire::compression::{Encoding, InflateError};
 use crate::wire::grpc::{Code, Status};
 use crate::wire::server::Answering;
@@ -325,17 +325,23 @@ impl Road {
             // Who is to blame hears it from the complaints.
             ticket.write_off(reason);
         }
-        for sorted in self.sorting.sorted.drain(..) {
+        for mut sorted in self.sorting.sorted.drain(..) {
             if let Some(mirror) = sorted.mirror {
                 self.worker.mirror(&self.terms.pools[mirror], &sorted);
             }
-            let Sorted { mut run, subject, context, tie, pool, .. } = sorted;
-            while let Some(run) = subject.take_parcel(&mut run) {
+            while let Some((run, ties)) = sorted.take() {
                 let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
                 let ticket = self.held.take(run.messages());
-                let (subject, context) = (Rc::clone(&subject), context.clone());
-                let parcel = Parcel { run, subject, context, tie, ticket, permit, suspicion: None };
-                self.terms.pools[pool].take(parcel);
+                let (subject, context) = (Rc::clone(&sorted.subject), sorted.context.clone());
+                self.terms.pools[sorted.pool].take(Parcel {
+                    run,
+                    subject,
+                    context,
+                    ties,
+                    ticket,
+                    permit,
+                    suspicion: None,
+                });
             }
         }
         // What was refused or dropped was paid for, too.

@@ -159,15 +159,15 @@ impl Worker {
     /// once is not copied.
     pub fn mirror(&self, pool: &Rc<Pool>, sorted: &Sorted) {
         let receipt = Receipt::open(&self.mirror_books);
-        let mut run = sorted.run.clone();
-        while let Some(run) = sorted.subject.take_parcel(&mut run) {
+        let mut copies = sorted.clone();
+        while let Some((run, ties)) = copies.take() {
             let ticket = receipt.issue(run.messages());
             let Some(permit) = self.shared.budget.try_reserve(sorted.subject.flow, cost(&run)) else {
                 ticket.lose(LostReason::Limited);
                 continue;
             };
-            let (subject, context, tie) = (Rc::clone(&sorted.subject), sorted.context.clone(), sorted.tie);
-            pool.take_now(Parcel { run, subject, context, tie, ticket, permit, suspicion: None });
+            let (subject, context) = (Rc::clone(&sorted.subject), sorted.context.clone());
+            pool.take_now(Parcel { run, subject, context, ties, ticket, permit, suspicion: None });
         }
     }
 

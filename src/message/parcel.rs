@@ -10,6 +10,7 @@ use super::context::Context;
 use super::flow::Flow;
 use super::receipt::Ticket;
 use super::run::{Message, Run};
+use super::tie::Ties;
 
 /// Bytes a parcel may have beyond its first message: small, so that spreading stays fine.
 pub const PARCEL_BYTES_MAX: usize = 16 << 10;
@@ -31,25 +32,14 @@ pub struct Parcel {
     pub subject: Rc<Subject>,
     /// What is carried into them, where it may change within a stream.
     pub context: Option<Rc<Context>>,
-    /// What ties them to a backend, if anything does.
-    pub tie: Option<Tie>,
+    /// What ties them to backends; once it is on its way, to the one it goes to.
+    pub ties: Ties,
     /// Answers for the messages.
     pub ticket: Ticket,
     /// Answers for the memory.
     pub permit: Permit,
     /// Set once a backend has refused a trip these messages were on.
     pub suspicion: Option<Suspicion>,
-}
-
-/// What ties messages to a backend: a key, and how much it binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tie {
-    /// Equal keys must meet one backend, on every replica: their receiver keeps state, or the operator says so.
-    Sticky(u64),
-    /// Equal keys meet one backend, on every replica, unless that has far more than its share.
-    Hashed(u64),
-    /// Equal keys meet the backend that had them before.
-    Affine(u64),
 }
 
 /// What is known of messages that a backend has refused, together with others or alone.
@@ -165,19 +155,24 @@ impl Parcel {
         })
     }
 
+    /// These of its messages, tied like that, as a parcel of their own; of it, what answers for them is less.
+    pub fn part(&mut self, run: Run, ties: Ties) -> Parcel {
+        Parcel {
+            permit: self.permit.split(cost(&run)),
+            ticket: self.ticket.split(run.messages()),
+            ties,
+            run,
+            subject: Rc::clone(&self.subject),
+            context: self.context.clone(),
+            suspicion: self.suspicion,
+        }
+    }
+
     fn one_by_one(mut self) -> impl Iterator<Item = Parcel> {
         let messages: Vec<Message> = self.run.iter().collect();
         messages.into_iter().map(move |message| {
-            let run = Run::of_message(message);
-            Parcel {
-                permit: self.permit.split(cost(&run)),
-                run,
-                subject: Rc::clone(&self.subject),
-                context: self.context.clone(),
-                tie: self.tie,
-                ticket: self.ticket.split(1),
-                suspicion: self.suspicion,
-            }
+            let ties = self.ties.take_front(1);
+            self.part(Run::of_message(message), ties)
         })
     }
 }

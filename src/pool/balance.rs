@@ -13,7 +13,7 @@ mod tests;
 use std::cell::Cell;
 
 use super::Policy;
-use crate::message::parcel::Tie;
+use crate::message::tie::Tie;
 
 use draw::Urn;
 pub use rendezvous::hash_of_name;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::message::flow::Flow;
-use crate::message::parcel::{Parcel, Tie};
+use crate::message::parcel::Parcel;
+use crate::message::tie::Tie;
 use crate::metrics;
 
 use super::balance::roster::{Roster, Standing};
@@ -17,13 +18,35 @@ use super::{Member, Policy, Pool};
 /// Bytes the heaviest backend may be ahead of the least loaded one, every [`COOLING`]; others as their weight is.
 const AHEAD_MAX: u64 = 64 << 10;
 
+/// What messages ask of a backend beside their ties.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    flow: Flow,
+    /// The backends that have refused them, a bit each.
+    avoid: u64,
+    /// Those that are believed not to serve their method.
+    lacking: u64,
+}
+
 impl Pool {
-    /// A backend for a parcel: one that is known to serve its method if there is any, none that has refused it.
-    pub(super) fn choose_for(&self, parcel: &Parcel) -> Option<Rc<Member>> {
-        let (flow, tie, avoid, messages) = (parcel.subject.flow, parcel.tie, parcel.refused_by(), parcel.messages());
+    /// What a parcel asks of a backend.
+    pub(super) fn wanted(&self, parcel: &Parcel) -> Wanted {
         let lacking = if parcel.subject.stand_in.is_some() { 0 } else { self.lacking(parcel.subject.path) };
+        Wanted { flow: parcel.subject.flow, avoid: parcel.refused_by(), lacking }
+    }
+
+    /// A backend for messages of a parcel: one that is known to serve their method if there is any, none that has refused
+    /// them.
+    pub(super) fn choose_for(
+        &self,
+        wanted: Wanted,
+        tie: Option<Tie>,
+        bytes: usize,
+        messages: u32,
+    ) -> Option<Rc<Member>> {
+        let Wanted { flow, avoid, lacking } = wanted;
         match lacking {
-            0 if tie.is_none() && avoid == 0 && self.goes_by_load() => self.choose_together(flow, parcel),
+            0 if tie.is_none() && avoid == 0 && self.goes_by_load() => self.choose_together(flow, bytes, messages),
             0 => self.choose(flow, tie, avoid, messages),
             lacking => {
                 self.choose(flow, tie, avoid | lacking, messages).or_else(|| self.choose(flow, tie, avoid, messages))
@@ -36,15 +59,15 @@ impl Pool {
         matches!(self.settings.borrow().balance, Policy::LeastLoad | Policy::Hash)
     }
 
-    /// A backend for a parcel that may go anywhere: where the last one went, for a while.
-    fn choose_together(&self, flow: Flow, parcel: &Parcel) -> Option<Rc<Member>> {
+    /// A backend for messages that may go anywhere: where the last ones went, for a while.
+    fn choose_together(&self, flow: Flow, bytes: usize, messages: u32) -> Option<Rc<Member>> {
         let stay = &self.stays[flow.index()];
         let is_usable = |member: &Rc<Member>| self.is_usable(member, 0);
-        if let Some(member) = stay.with_the_last(parcel).filter(is_usable) {
+        if let Some(member) = stay.with_the_last(bytes, messages).filter(is_usable) {
             return Some(member);
         }
-        let member = self.choose(flow, None, 0, parcel.messages())?;
-        stay.begin(&member, parcel);
+        let member = self.choose(flow, None, 0, messages)?;
+        stay.begin(&member, bytes, messages);
         Some(member)
     }
 

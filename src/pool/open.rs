@@ -6,7 +6,7 @@ use http::Request;
 use tokio::sync::oneshot;
 
 use crate::message::flow::Flow;
-use crate::message::parcel::Tie;
+use crate::message::tie::Tie;
 
 use super::balance::roster::Roster;
 use super::balance::usable;

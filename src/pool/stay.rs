@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::message::parcel::{PARCEL_BYTES_MAX, PARCEL_MESSAGES_MAX, Parcel};
+use crate::message::parcel::{PARCEL_BYTES_MAX, PARCEL_MESSAGES_MAX};
 use crate::wire::pace;
 
 use super::Member;
@@ -24,23 +24,23 @@ struct Place {
 }
 
 impl Stay {
-    /// Where this parcel goes if it may go where the last one went.
-    pub(super) fn with_the_last(&self, parcel: &Parcel) -> Option<Rc<Member>> {
+    /// Where so much goes if it may go where the last went.
+    pub(super) fn with_the_last(&self, bytes: usize, messages: u32) -> Option<Rc<Member>> {
         let mut place = self.0.borrow_mut();
         let place = place.as_mut().filter(|place| place.pass == pace::pass())?;
-        let bytes_left = place.bytes_left.checked_sub(parcel.bytes())?;
-        place.messages_left = place.messages_left.checked_sub(parcel.messages())?;
+        let bytes_left = place.bytes_left.checked_sub(bytes)?;
+        place.messages_left = place.messages_left.checked_sub(messages)?;
         place.bytes_left = bytes_left;
         Some(Rc::clone(&place.member))
     }
 
-    /// This parcel goes to `member`, and others may follow.
-    pub(super) fn begin(&self, member: &Rc<Member>, parcel: &Parcel) {
+    /// So much goes to `member`, and more may follow.
+    pub(super) fn begin(&self, member: &Rc<Member>, bytes: usize, messages: u32) {
         self.0.replace(Some(Place {
             member: Rc::clone(member),
             pass: pace::pass(),
-            bytes_left: PARCEL_BYTES_MAX.saturating_sub(parcel.bytes()),
-            messages_left: PARCEL_MESSAGES_MAX.saturating_sub(parcel.messages()),
+            bytes_left: PARCEL_BYTES_MAX.saturating_sub(bytes),
+            messages_left: PARCEL_MESSAGES_MAX.saturating_sub(messages),
         }));
     }
 

@@ -1,7 +1,8 @@
 //! How a call may be taken apart: the promise a receiver's source makes about its method.
 
-use crate::message::parcel::{StandIn, Tie};
+use crate::message::parcel::StandIn;
 use crate::message::path::FieldPath;
+use crate::message::tie::Tie;
 
 use super::records::Records;
 use super::rule::Rule;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::message::parcel::Tie;
 use crate::message::path::FieldPath;
 use crate::message::run::Run;
+use crate::message::tie::Tie;
 use crate::metrics::LostReason;
 
 use super::contract::{Key, Split, Wish};

@@ -16,8 +16,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message::context::{Carried, Context};
 use crate::message::field;
-use crate::message::parcel::{StandIn, Subject, Tie};
+use crate::message::parcel::{StandIn, Subject};
 use crate::message::run::Run;
+use crate::message::tie::{Tie, Ties};
 use crate::metrics::LostReason;
 
 use super::Route;
@@ -29,6 +30,7 @@ use sets::Set;
 pub use subjects::Subjects;
 
 /// Messages that belong together, ready to become parcels.
+#[derive(Clone)]
 pub struct Sorted {
     /// The messages.
     pub run: Run,
@@ -36,8 +38,8 @@ pub struct Sorted {
     pub subject: Rc<Subject>,
     /// What is carried into them, where that may change within an outbound stream.
     pub context: Option<Rc<Context>>,
-    /// What ties them to a backend, if anything does.
-    pub tie: Option<Tie>,
+    /// What ties them to backends.
+    pub ties: Ties,
     /// The pool they go to.
     pub pool: usize,
     /// A pool that gets a copy.
@@ -227,6 +229,20 @@ fn subject_of(route: &Route, metadata: Vec<(HeaderName, HeaderValue)>) -> Subjec
         said_once: contract.replay == Replay::NotProcessed,
         stand_in: contract.stand_in,
         ..Subject::new(path, method.flow)
+    }
+}
+
+// === impl Sorted ===
+
+impl Sorted {
+    /// Takes off what makes the next parcel. Where each message is tied by its own, the pool cuts it.
+    pub fn take(&mut self) -> Option<(Run, Ties)> {
+        let run = match self.ties {
+            Ties::Alike(_) => self.subject.take_parcel(&mut self.run)?,
+            Ties::Each(_) => self.run.take_front(usize::MAX, u32::MAX)?,
+        };
+        let ties = self.ties.take_front(run.messages());
+        Some((run, ties))
     }
 }
 

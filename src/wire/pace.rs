@@ -5,7 +5,8 @@
 //! naps for the pool's linger before it looks again; what arrives meanwhile is read, sorted and written together.
 //! The network drivers of the kernel do the same and call it interrupt moderation. A message that arrives alone finds
 //! the thread waiting in epoll and is not delayed, and a thread that reads much does not nap. Neither does one whose
-//! last nap brought no two messages together: there it would only be one more wake-up.
+//! last nap brought no two messages together: there it would only be one more wake-up. Nor one that has just passed on
+//! what a caller waits for: such callers send nothing more until they are answered.
 
 use std::cell::Cell;
 use std::thread;
@@ -22,15 +23,28 @@ thread_local! {
     static READ: Cell<usize> = const { Cell::new(0) };
     /// Messages that were made of them.
     static ARRIVED: Cell<u64> = const { Cell::new(0) };
+    /// Whether somebody waits for the answer to any of them.
+    static AWAITED: Cell<bool> = const { Cell::new(false) };
     /// Passes this thread has made.
     static PASS: Cell<u64> = const { Cell::new(0) };
     static PACE: Cell<Pace> = const { Cell::new(Pace { napped: false, last: None }) };
 }
 
+/// What one pass has brought.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    /// Bytes from agents.
+    read: usize,
+    /// Messages that were made of them.
+    arrived: u64,
+    /// Whether somebody waits for the answer to any of them.
+    is_awaited: bool,
+}
+
 /// How the passes of a thread have come of late.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// It napped before this pass.
+    /// It napped before this pass; of the next, that it is to.
     napped: bool,
     /// When the last pass that read something ended.
     last: Option<Instant>,
@@ -51,16 +65,21 @@ pub fn note_arrived(messages: u64) {
     ARRIVED.set(ARRIVED.get() + messages);
 }
 
+/// Notes that somebody waits for the answer to what has arrived.
+pub fn note_awaited() {
+    AWAITED.set(true);
+}
+
 /// Naps for `linger` if the pass that ends now read something, but not much, and others are likely to come meanwhile.
 /// Blocks the thread: for the moment when a worker's runtime has nothing left to do and would wait for events.
 pub fn nap(linger: Duration) {
     PASS.set(PASS.get() + 1);
-    let (read, arrived) = (READ.replace(0), ARRIVED.replace(0));
-    if read == 0 || linger.is_zero() {
+    let pass = Pass { read: READ.take(), arrived: ARRIVED.take(), is_awaited: AWAITED.take() };
+    if pass.read == 0 || linger.is_zero() {
         return;
     }
-    let (pace, naps) = PACE.get().next(read, arrived, Instant::now(), linger);
-    if naps {
+    let pace = PACE.get().next(pass, Instant::now(), linger);
+    if pace.napped {
         thread::sleep(linger);
     }
     PACE.set(pace);
@@ -69,15 +88,14 @@ pub fn nap(linger: Duration) {
 // === impl Pace ===
 
 impl Pace {
-    /// What is known after a pass that brought so much, and whether to nap before the next.
-    fn next(self, read: usize, arrived: u64, now: Instant, linger: Duration) -> (Self, bool) {
+    /// What is known after a pass, whether to nap before the next among it.
+    fn next(self, pass: Pass, now: Instant, linger: Duration) -> Self {
         let is_dense = match self.last {
-            _ if self.napped => arrived >= WORTH_MESSAGES,
+            _ if self.napped => pass.arrived >= WORTH_MESSAGES,
             Some(last) => now - last < linger,
             None => false,
         };
-        let naps = is_dense && read < FULL_BYTES;
-        (Self { napped: naps, last: Some(now) }, naps)
+        Self { napped: is_dense && !pass.is_awaited && pass.read < FULL_BYTES, last: Some(now) }
     }
 }
 
@@ -86,6 +104,7 @@ mod tests {
     use super::*;
 
     const LINGER: Duration = Duration::from_millis(1);
+    const PASS: Pass = Pass { read: 1_000, arrived: 1_000, is_awaited: false };
 
     /// Whether the thread naps after passes that come so many microseconds apart (naps not counted) and bring so many
     /// messages.
@@ -93,9 +112,8 @@ mod tests {
         let (mut pace, mut now) = (Pace { napped: false, last: None }, Instant::now());
         let pass = |(apart, messages): &(u64, u64)| {
             now += Duration::from_micros(*apart);
-            let naps;
-            (pace, naps) = pace.next(1_000, *messages, now, LINGER);
-            naps
+            pace = pace.next(Pass { arrived: *messages, ..PASS }, now, LINGER);
+            pace.napped
         };
         passes.iter().map(pass).collect()
     }
@@ -112,10 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_reads_much_does_not_nap() {
+    fn a_thread_that_reads_much_or_is_waited_for_does_not_nap() {
         let now = Instant::now();
-        let pace = Pace { napped: true, last: Some(now) };
-        assert!(!pace.next(FULL_BYTES, 1_000, now, LINGER).1);
-        assert!(pace.next(FULL_BYTES - 1, 1_000, now, LINGER).1);
+        let naps = |pass| Pace { napped: true, last: Some(now) }.next(pass, now, LINGER).napped;
+        assert!(naps(Pass { read: FULL_BYTES - 1, ..PASS }));
+        assert!(!naps(Pass { read: FULL_BYTES, ..PASS }));
+        assert!(!naps(Pass { is_awaited: true, ..PASS }));
     }
 }

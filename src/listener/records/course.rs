@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::listener::terms::Terms;
-use crate::message::parcel::Tie;
 use crate::message::path::FieldPath;
+use crate::message::tie::Tie;
 use crate::metrics::LostReason;
 use crate::pool::Pool;
 use crate::route::Route;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::listener::terms::Terms;
-use crate::message::parcel::Tie;
+use crate::message::tie::Tie;
 use crate::metrics::LostReason;
 use crate::route::Route;
 use crate::route::contract::Key;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::message::field::{self, Malformed, Value};
-use crate::message::parcel::Tie;
 use crate::message::run::Run;
+use crate::message::tie::{Tie, Ties};
 use crate::metrics::LostReason;
 use crate::route::contract::{Key, Need};
 use crate::route::reading::Reading;
@@ -16,9 +16,20 @@ use super::{Sorted, Sorter, Sorting, Stretch};
 /// Where a message belongs under its rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    To { tie: Option<Tie>, mirror: Option<usize> },
+    /// To the rule's pool, where its tie leads, and to another.
+    To {
+        mirror: Option<usize>,
+    },
     Nowhere(LostReason),
     Refused(String),
+}
+
+/// Neighbours that belong to one place.
+struct Together<'a> {
+    rule: &'a Rule,
+    place: Place,
+    ties: Ties,
+    messages: u32,
 }
 
 impl Sorter {
@@ -35,73 +46,82 @@ impl Sorter {
     /// Places the messages of one stretch.
     pub(super) fn place(&self, stretch: Stretch<'_>, out: &mut Sorting) {
         let Stretch { mut run, subject, context, carried } = stretch;
-        let mut put = |run: Run, (rule, place): (&Rule, Place)| {
-            match place {
-                Place::To { tie, mirror } => {
-                    rule.count(None, run.messages());
-                    let (subject, context, pool) = (Rc::clone(&subject), context.clone(), rule.pool);
-                    out.sorted.push(Sorted { run, subject, context, tie, pool, mirror });
-                }
-                Place::Nowhere(reason) => {
-                    rule.count(Some(reason), run.messages());
-                    out.give_up(run.messages(), reason);
-                }
-                // What is refused is nobody's rule.
-                Place::Refused(complaint) => out.refuse(run.messages(), complaint),
+        let mut put = |run: Run, Together { rule, place, ties, messages }: Together<'_>| match place {
+            Place::To { mirror } => {
+                rule.count(None, messages);
+                let (subject, context, pool) = (Rc::clone(&subject), context.clone(), rule.pool);
+                out.sorted.push(Sorted { run, subject, context, ties, pool, mirror });
             }
+            Place::Nowhere(reason) => {
+                rule.count(Some(reason), messages);
+                out.give_up(messages, reason);
+            }
+            // What is refused is nobody's rule.
+            Place::Refused(complaint) => out.refuse(messages, complaint),
         };
         // A data set has one place: its first message's.
         if !self.asks || subject.alone {
-            let first = run.bodies().next().unwrap_or_default();
-            let place = self.place_of(&Reading { body: first, carried }, run.messages());
-            return put(run, place);
+            let (first, messages) = (run.bodies().next().unwrap_or_default(), run.messages());
+            let (rule, place, tie) = self.place_of(&Reading { body: first, carried }, messages);
+            return put(run, Together { rule, place, ties: Ties::Alike(tie), messages });
         }
-        let messages = run.clone();
-        let mut together: Option<((&Rule, Place), u32)> = None;
-        for body in messages.bodies() {
-            let (rule, place) = self.place_of(&Reading { body, carried }, 1);
+        let all = run.clone();
+        let mut together: Option<Together<'_>> = None;
+        for body in all.bodies() {
+            let (rule, place, tie) = self.place_of(&Reading { body, carried }, 1);
             match &mut together {
-                Some((same, count)) if std::ptr::eq(same.0, rule) && same.1 == place => *count += 1,
+                Some(same) if std::ptr::eq(same.rule, rule) && same.place == place => {
+                    same.ties.push(tie, same.messages);
+                    same.messages += 1;
+                }
                 _ => {
-                    if let Some((before, count)) = together.replace(((rule, place), 1))
-                        && let Some(run) = run.take_front(usize::MAX, count)
+                    let next = Together { rule, place, ties: Ties::Alike(tie), messages: 1 };
+                    if let Some(before) = together.replace(next)
+                        && let Some(run) = run.take_front(usize::MAX, before.messages)
                     {
                         put(run, before);
                     }
                 }
             }
         }
-        if let Some((place, _)) = together {
-            put(run, place);
+        if let Some(last) = together {
+            put(run, last);
         }
     }
 
-    /// Where a message belongs, or as many as count alike, and by which rule.
-    fn place_of(&self, message: &Reading<'_>, messages: u32) -> (&Rule, Place) {
+    /// The rule of a message, or of as many as count alike; where they belong by it, and what ties them there.
+    fn place_of(&self, message: &Reading<'_>, messages: u32) -> (&Rule, Place, Option<Tie>) {
         let Verdict { rule, is_broken } = self.rules.verdict(message);
-        (rule, self.place_under(rule, is_broken, message, messages))
+        let (place, tie) = match self.tie_under(rule, is_broken, message) {
+            Ok(tie) => (Self::place_under(rule, message, messages), tie),
+            Err(complaint) => (Place::Refused(complaint), None),
+        };
+        (rule, place, tie)
     }
 
-    fn place_under(&self, rule: &Rule, is_broken: bool, message: &Reading<'_>, messages: u32) -> Place {
+    /// What ties a message under its rule; a complaint if it is refused.
+    fn tie_under(&self, rule: &Rule, is_broken: bool, message: &Reading<'_>) -> Result<Option<Tie>, String> {
         let refuses = rule.malformed == rule::Malformed::Refuse;
         if is_broken && refuses {
-            return Place::Refused("not a protobuf message where a rule reads it".to_owned());
+            return Err("not a protobuf message where a rule reads it".to_owned());
         }
         if let Some(complaint) = self.lacks(message) {
-            return Place::Refused(complaint);
+            return Err(complaint);
         }
         let key = match self.key_of(rule).map(|key| key.of(message)) {
-            Some(Err(broken)) if refuses => return Place::Refused(broken.to_string()),
+            Some(Err(broken)) if refuses => return Err(broken.to_string()),
             Some(Ok(key)) => key,
             Some(Err(_)) | None => None,
         };
         let tie = key.map(|key| self.route.method.contract.tie_under(rule, &self.wishes, key));
-        let tie = tie.or_else(|| self.callers.get(rule.pool).copied().flatten());
+        Ok(tie.or_else(|| self.callers.get(rule.pool).copied().flatten()))
+    }
+
+    fn place_under(rule: &Rule, message: &Reading<'_>, messages: u32) -> Place {
         if let Some(reason) = rule.stops(message, messages) {
             return Place::Nowhere(reason);
         }
-        let mirror = rule.mirror.as_ref().filter(|mirror| mirror.share.has(message)).map(|mirror| mirror.pool);
-        Place::To { tie, mirror }
+        Place::To { mirror: rule.mirror.as_ref().filter(|mirror| mirror.share.has(message)).map(|mirror| mirror.pool) }
     }
 
     /// What decides the backend of messages under this rule.

@@ -10,6 +10,7 @@ use crate::message::frames::Frames;
 use crate::message::path::FieldPath;
 use crate::message::run::Message;
 use crate::route::contract::{Carry, CarryMode, Contract, Key, Need};
+use crate::route::key::of_parts;
 use crate::route::rule::{Action, Match, Rule, Test};
 use crate::route::{Method, Origin};
 
@@ -227,10 +228,12 @@ fn keys_that_no_contract_asks_for_are_read_only_where_the_pool_hashes() {
     let keys = |hashes: bool, sticky: bool| {
         let mut sorter = Worker::new(hashes).sorter(keyed(2, sticky));
         let sorting = sort(&mut sorter, &[log("one", "a"), log("two", "b"), log("one", "c"), log("", "no key")]);
-        sorting.sorted.iter().map(|part| part.tie).collect::<Vec<_>>()
+        sorting.sorted[0].ties.clone()
     };
-    assert_eq!(keys(false, false), [None]);
-    let (hashed, sticky) = (keys(true, false), keys(false, true));
+    assert_eq!(keys(false, false), Ties::Alike(None));
+    let (Ties::Each(hashed), Ties::Each(sticky)) = (keys(true, false), keys(false, true)) else {
+        panic!("one for each")
+    };
     assert_eq!(hashed[0], hashed[2]);
     assert_ne!(hashed[0], hashed[1]);
     assert_eq!(hashed[3], None);
@@ -246,15 +249,15 @@ fn a_key_that_stands_in_what_is_carried_is_the_same_for_all_messages() {
     let mut sorter = Worker::new(false).sorter(contract);
     let sorting = sort(&mut sorter, &[log("shop", "a"), log("", "b"), log("till", "c")]);
     assert_eq!((sorting.sorted.len(), sorting.sorted[0].run.messages()), (1, 3));
-    assert_eq!(sorting.sorted[0].tie, Some(Tie::Sticky(crate::route::key::of_parts([&b"shop"[..]]))));
+    assert_eq!(sorting.sorted[0].ties, Ties::Alike(Some(Tie::Sticky(of_parts([&b"shop"[..]])))));
 }
 
 #[test]
-fn neighbours_of_one_key_stay_together() {
+fn messages_of_one_rule_stay_together_whatever_ties_them() {
     let mut sorter = Worker::new(false).sorter(keyed(2, true));
-    let sorting =
-        sort(&mut sorter, &[log("one", "a"), log("one", "b"), log("two", "c"), log("two", "d"), log("one", "e")]);
-    assert_eq!(sorting.sorted.iter().map(|part| part.run.messages()).collect::<Vec<_>>(), [2, 2, 1]);
+    let sorting = sort(&mut sorter, &[log("one", "a"), log("two", "b"), log("one", "c")]);
+    let tie = |service: &str| Some(Tie::Sticky(of_parts([service.as_bytes()])));
+    assert_eq!(sorting.sorted[0].ties, Ties::Each(vec![tie("one"), tie("two"), tie("one")]));
 }
 
 #[test]
@@ -380,10 +383,8 @@ fn a_broken_message_passes_a_rule_that_says_so() {
     let mut sorter = Worker::new(false).sorter_with(keyed(2, true), vec![never_reached, pass], None);
     let sorting = sort(&mut sorter, &[broken(), log("shop", "a")]);
     assert_eq!(sorting.gone, []);
-    assert_eq!(
-        sorting.sorted.iter().map(|part| (part.pool, part.tie.is_some())).collect::<Vec<_>>(),
-        [(1, false), (1, true)]
-    );
+    let shop = Some(Tie::Sticky(of_parts([&b"shop"[..]])));
+    assert_eq!((sorting.sorted[0].pool, &sorting.sorted[0].ties), (1, &Ties::Each(vec![None, shop])));
 }
 
 #[test]
