@@ -212,7 +212,7 @@ impl Channel {
             let (_, trip) = self.trips.get_mut(&number).expect("a filling trip is a trip");
             let load = &self.member.load;
             let (messages, bytes) = (trip.messages(), trip.bytes());
-            trip.expect(lane.queue_bytes().min(settings.trip.bytes_max));
+            trip.expect(lane.small_bytes().min(settings.trip.bytes_max));
             while let Some(parcel) = lane.pop() {
                 load.wait_over(&parcel);
                 trip.load(parcel, now);

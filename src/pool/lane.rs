@@ -10,6 +10,7 @@ use crate::message::parcel::{Parcel, Subject};
 use crate::wire::grpc;
 
 use super::door::LaneFigures;
+use super::trip::Trip;
 
 /// Characters of a carried context that people are shown.
 const CONTEXT_SHOWN: usize = 64;
@@ -29,7 +30,8 @@ pub struct Lane {
     subject: Rc<Subject>,
     alone: bool,
     queue: VecDeque<Parcel>,
-    queue_bytes: usize,
+    /// Bytes that wait and will be copied together; the others are sent from where they are.
+    small_bytes: usize,
     /// The trip that is being loaded, by its number in the channel.
     pub filling: Option<u64>,
     /// Since when it has wanted a stream that the peer does not allow.
@@ -57,7 +59,7 @@ impl Lane {
             subject: Rc::clone(&parcel.subject),
             alone: parcel.is_alone(),
             queue: VecDeque::new(),
-            queue_bytes: 0,
+            small_bytes: 0,
             filling: None,
             starved_since: None,
             trips_open: 0,
@@ -67,7 +69,7 @@ impl Lane {
 
     /// Puts a parcel behind the others.
     pub fn enqueue(&mut self, parcel: Parcel) {
-        self.queue_bytes += parcel.bytes();
+        self.small_bytes += Trip::copied_bytes(&parcel);
         self.messages += u64::from(parcel.messages());
         self.queue.push_back(parcel);
     }
@@ -75,7 +77,7 @@ impl Lane {
     /// The next parcel to load.
     pub fn pop(&mut self) -> Option<Parcel> {
         let parcel = self.queue.pop_front()?;
-        self.queue_bytes -= parcel.bytes();
+        self.small_bytes -= Trip::copied_bytes(&parcel);
         Some(parcel)
     }
 
@@ -84,9 +86,9 @@ impl Lane {
         self.queue.is_empty()
     }
 
-    /// Bytes that wait.
-    pub fn queue_bytes(&self) -> usize {
-        self.queue_bytes
+    /// Bytes that wait and will be copied together.
+    pub fn small_bytes(&self) -> usize {
+        self.small_bytes
     }
 
     /// Whether each parcel is a trip of its own.
@@ -126,5 +128,43 @@ impl Lane {
             queued_messages: self.queue.iter().map(|parcel| u64::from(parcel.messages())).sum(),
             messages: self.messages,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::budget::Budget;
+    use crate::message::flow::Flow;
+    use crate::message::parcel::cost;
+    use crate::message::receipt::{Books, Receipt};
+    use crate::message::run::Run;
+    use crate::message::tie::Ties;
+
+    fn parcel(body_bytes: usize) -> Parcel {
+        let run = Run::of_body(&vec![0; body_bytes]);
+        Parcel {
+            subject: Rc::new(Subject::new("/a.B/c", Flow::Logs)),
+            context: None,
+            ties: Ties::Alike(None),
+            ticket: Receipt::open(&Books::new()).issue(1),
+            permit: Budget::new(1 << 20).try_reserve(Flow::Logs, cost(&run)).unwrap(),
+            suspicion: None,
+            run,
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_what_is_copied_and_for_nothing_else() {
+        let mut lane = Lane::for_parcel(&parcel(1));
+        let mut room = Vec::new();
+        for body_bytes in [100, 60_000, 200, 5_000] {
+            lane.enqueue(parcel(body_bytes));
+            room.push(lane.small_bytes());
+        }
+        while lane.pop().is_some() {
+            room.push(lane.small_bytes());
+        }
+        assert_eq!(room, [105, 105, 310, 310, 205, 205, 0, 0]);
     }
 }

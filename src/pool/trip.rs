@@ -121,7 +121,7 @@ impl Trip {
                     self.ledger.enter(parcel);
                 }
             }
-            None if parcel.bytes() > COPY_BYTES_MAX => {
+            None if Self::copied_bytes(&parcel) == 0 => {
                 self.cut_chunk();
                 self.put_off(parcel.run.bytes().clone());
                 self.ledger.enter(parcel);
@@ -151,6 +151,11 @@ impl Trip {
             before.is_some() || message.framed().as_ptr() != parcel.run.bytes().as_ptr()
         };
         restated.ok().filter(is_other)
+    }
+
+    /// Bytes of a parcel that will be copied together with others': all of them, if they are few.
+    pub fn copied_bytes(parcel: &Parcel) -> usize {
+        if parcel.bytes() <= COPY_BYTES_MAX { parcel.bytes() } else { 0 }
     }
 
     /// Makes room for `bytes` more to be copied together. A trip that goes on being loaded with little gets room for as
