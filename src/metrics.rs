@@ -2,7 +2,8 @@
 //!
 //! [`table`] names every metric; this file turns the names into handles. A handle is made when a lane, a
 //! connection or a listener starts, never per message: looking a labelled metric up costs 66-142 ns, adding to a
-//! held handle 9 ns. Handles made before [`install`] count nothing.
+//! held handle 9 ns. Handles made before [`install`] count nothing. What is counted with messages is added up by its
+//! thread first ([`tally`]).
 
 use std::sync::OnceLock;
 
@@ -12,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub mod discovery;
 pub mod reason;
 pub mod table;
+pub mod tally;
 
 pub use discovery::Discovery;
 pub use reason::{
@@ -19,13 +21,14 @@ pub use reason::{
     VerbResult,
 };
 pub use table::{Kind, Metric};
+use tally::{Level, Tally};
 
 /// What arrived for one method on one listener.
 pub struct Received {
-    /// Whole messages.
-    pub messages: Counter,
-    /// Bytes of those messages, prefixes included.
-    pub bytes: Counter,
+    messages: Tally,
+    /// Those of every method on the listener.
+    on_listener: Tally,
+    bytes: Tally,
     /// Calls begun.
     pub calls: Counter,
 }
@@ -73,11 +76,11 @@ pub struct Route {
 /// The sums that must agree: received = delivered + held + lost.
 pub struct Totals {
     /// Messages a backend answered `OK` for.
-    pub delivered: Counter,
+    pub delivered: Tally,
     /// Messages a backend may have taken before they were given to another.
     pub possible_duplicates: Counter,
     /// Messages queued, in flight or spooled right now.
-    pub held: Gauge,
+    pub held: Level,
     lost: [Counter; LostReason::ALL.len()],
 }
 
@@ -203,14 +206,23 @@ fn start() -> PrometheusHandle {
 // === impl Received ===
 
 impl Received {
-    /// The handles of one method (of the catalogue's known set, or `other`) on one listener.
-    pub fn of(listener: &str, method: &'static str) -> Self {
+    /// The handles of one method (of the catalogue's known set, or `other`) on one listener, whose messages of all methods
+    /// are summed up in `on_listener`.
+    pub fn of(listener: &str, method: &'static str, on_listener: Counter) -> Self {
         let labels = [listener, method];
         Self {
-            messages: table::MESSAGES_RECEIVED.counter(&labels),
-            bytes: table::RECEIVED_BYTES.counter(&labels),
+            messages: Tally::of(table::MESSAGES_RECEIVED.counter(&labels)),
+            on_listener: Tally::of(on_listener),
+            bytes: Tally::of(table::RECEIVED_BYTES.counter(&labels)),
             calls: table::CALLS.counter(&labels),
         }
+    }
+
+    /// Counts whole messages, and bytes, prefixes included.
+    pub fn count(&self, messages: u64, bytes: u64) {
+        self.messages.add(messages);
+        self.on_listener.add(messages);
+        self.bytes.add(bytes);
     }
 }
 
@@ -281,9 +293,9 @@ impl Totals {
     /// The handles, every reason at 0 from the start so that a first loss shows as an increase.
     pub fn resolve() -> Self {
         Self {
-            delivered: table::MESSAGES_DELIVERED.counter(&[]),
+            delivered: Tally::of(table::MESSAGES_DELIVERED.counter(&[])),
             possible_duplicates: table::MESSAGES_POSSIBLE_DUPLICATES.counter(&[]),
-            held: table::MESSAGES_HELD.gauge(&[]),
+            held: Level::of(table::MESSAGES_HELD.gauge(&[])),
             lost: LostReason::ALL.map(|reason| table::MESSAGES_LOST.counter(&[reason.name()])),
         }
     }
@@ -292,9 +304,9 @@ impl Totals {
     pub fn of_copies() -> Self {
         let lost = table::MIRRORED_MESSAGES.counter(&["given_up"]);
         Self {
-            delivered: table::MIRRORED_MESSAGES.counter(&["delivered"]),
+            delivered: Tally::of(table::MIRRORED_MESSAGES.counter(&["delivered"])),
             possible_duplicates: Counter::noop(),
-            held: Gauge::noop(),
+            held: Level::of(Gauge::noop()),
             lost: std::array::from_fn(|_| lost.clone()),
         }
     }

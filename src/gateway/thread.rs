@@ -16,7 +16,7 @@ use crate::listener::terms::{Decided, Terms};
 use crate::listener::worker::{Shared, Worker};
 use crate::message::receipt::{Books, Totals};
 use crate::metrics;
-use crate::metrics::LostReason;
+use crate::metrics::{LostReason, tally};
 use crate::pool::door::LaneFigures;
 use crate::pool::{Backends, Pool, Share};
 use crate::route::sorter::Subjects;
@@ -85,12 +85,18 @@ impl Thread {
         let linger = Arc::clone(&parts.linger);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .on_thread_park(move || pace::nap(Duration::from_nanos(linger.load(Relaxed))))
+            .on_thread_park(move || {
+                tally::tell();
+                pace::nap(Duration::from_nanos(linger.load(Relaxed)));
+            })
             .build()?;
         let connections = Arc::clone(&open);
         let handle = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let local = LocalSet::new();
             local.block_on(&runtime, run(number, parts, inbox, connections));
+            // With what is left it drops its last messages.
+            drop(local);
+            tally::tell();
         })?;
         Ok(Self { commands, open, handle: Mutex::new(Some(handle)) })
     }
@@ -213,6 +219,8 @@ async fn run(number: usize, parts: Parts, mut inbox: mpsc::UnboundedReceiver<Com
             _ = audit.tick() => {
                 check_books(&worker, &pools);
                 pools.let_go();
+                // One that is never idle never parks.
+                tally::tell();
                 continue;
             }
         };

@@ -57,7 +57,7 @@ pub async fn serve(call: Call, worker: Rc<Worker>, closing: Rc<Closing>, port: u
         return worker.refuse(call.answer, listener, &complaint);
     }
     let path = route.method.path;
-    let received = worker.received(listener, path);
+    let received = worker.received(port, path);
     received.calls.increment(1);
     let entry = worker.shared.register.enter(port, listener, path, peer);
     // Entered first and looked at then: workers that let calls in at the same time never let in one too many.

@@ -32,12 +32,11 @@ impl Counts {
     pub fn add(&mut self, messages: u32, bytes: usize) {
         pace::note_awaited();
         self.bytes += bytes;
-        self.received.bytes.increment(bytes as u64);
+        self.received.count(u64::from(messages), bytes as u64);
         self.entry.received(u64::from(messages), bytes as u64);
         if messages == 0 {
             return;
         }
-        self.received.messages.increment(u64::from(messages));
         self.held.add(self.receipt.issue(messages));
     }
 

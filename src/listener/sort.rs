@@ -275,8 +275,7 @@ impl Road {
     }
 
     fn count(&self, messages: u32, bytes: u64) {
-        self.received.messages.increment(u64::from(messages));
-        self.received.bytes.increment(bytes);
+        self.received.count(u64::from(messages), bytes);
         self.entry.received(u64::from(messages), bytes);
     }
 

@@ -122,10 +122,12 @@ impl Worker {
     }
 
     /// The handles of one method on one listener; resolved once a worker.
-    pub fn received(&self, listener: &'static str, method: &'static str) -> Rc<metrics::Received> {
+    pub fn received(&self, port: usize, method: &'static str) -> Rc<metrics::Received> {
+        let listener = self.ports[port].name;
         let mut received = self.received.borrow_mut();
         let handles = received.entry((listener, method));
-        Rc::clone(handles.or_insert_with(|| Rc::new(metrics::Received::of(listener, method))))
+        let on_listener = || Counter::from_arc(Arc::clone(&self.shared.register.port(port).messages));
+        Rc::clone(handles.or_insert_with(|| Rc::new(metrics::Received::of(listener, method, on_listener()))))
     }
 
     /// Counts a reply. Calls that are reset get none.

@@ -116,21 +116,21 @@ impl Books {
     fn receive(&self, messages: u64) {
         self.received.set(self.received.get() + messages);
         self.held.set(self.held.get() + messages);
-        self.totals.held.increment(messages as f64);
+        self.totals.held.rise(messages);
     }
 
     fn deliver(&self, messages: u64) {
         self.held.set(self.held.get() - messages);
         self.delivered.set(self.delivered.get() + messages);
-        self.totals.held.decrement(messages as f64);
-        self.totals.delivered.increment(messages);
+        self.totals.held.fall(messages);
+        self.totals.delivered.add(messages);
     }
 
     fn lose(&self, messages: u64, reason: LostReason) {
         let lost = &self.lost[reason.index()];
         self.held.set(self.held.get() - messages);
         lost.set(lost.get() + messages);
-        self.totals.held.decrement(messages as f64);
+        self.totals.held.fall(messages);
         self.totals.lost(reason).increment(messages);
     }
 }

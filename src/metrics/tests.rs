@@ -4,7 +4,7 @@ use super::*;
 
 /// Resolves every handle there is.
 fn touch_everything() {
-    let _ = Received::of("agents", "other");
+    let _ = Received::of("agents", "other", Counter::noop());
     let _ = Backend::of("oap", "oap-0:11800").answers("OK");
     let _ = (Totals::resolve(), Totals::of_copies(), Listener::of("agents"), Budget::resolve());
     let _ = Discovery::of("oap");
