@@ -8,10 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+mod calls;
 mod life;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -21,6 +20,7 @@ use crate::wire::server::{Call, Connection, Settings};
 use crate::wire::tls::Refusal;
 
 use super::worker::{Closing, Ear, Port, Worker};
+use calls::Calls;
 use life::{Due, Life};
 
 /// Bytes all connections together may have sent ahead of their permits. A connection's window is its even share, so
@@ -34,16 +34,13 @@ const CONNECTION_WINDOW_MAX: usize = 1 << 20;
 /// The most one call may send ahead, so that one stalled call does not hold up all others of its connection.
 const CALL_WINDOW_MAX: usize = 256 << 10;
 
-/// A call's future; boxed, so that an idle connection costs little.
-type Serving = Pin<Box<dyn Future<Output = ()>>>;
-
 /// A connection being served.
 struct Served {
     worker: Rc<Worker>,
     port: usize,
     peer: SocketAddr,
     connection: Connection,
-    calls: FuturesUnordered<Serving>,
+    calls: Calls,
     /// Ends its calls: with the worker's, or when it has been leaving for long.
     closing: Rc<Closing>,
     /// Hears when agents should go elsewhere.
@@ -51,6 +48,8 @@ struct Served {
     life: Life,
     /// For the next deadline of its life; `None` when there is none.
     timer: Option<Pin<Box<Sleep>>>,
+    /// When the timer has to be polled: with a pass before that there is nothing to learn from it.
+    looks_at: Instant,
     is_leaving: bool,
 }
 
@@ -80,15 +79,16 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
         port,
         peer,
         connection,
-        calls: FuturesUnordered::new(),
+        calls: Calls::default(),
         timer: None,
+        looks_at: now,
         is_leaving: false,
     };
     served.set_timer(now);
     let quiet = Quiet::new();
     poll_fn(|cx| quiet.poll(cx, |cx| served.poll(cx, &quiet))).await;
     // The connection is gone; what it brought is not. Calls see the end of their streams and bring in what is left.
-    while served.calls.next().await.is_some() {}
+    poll_fn(|cx| quiet.poll(cx, |cx| served.calls.poll_all(cx))).await;
 }
 
 /// Counts a connection that never came up. Only trouble with TLS is anybody's to mend: the rest are probes and scans.
@@ -129,12 +129,11 @@ impl Served {
         while let Some(call) = self.connection.next_call() {
             self.begin(call);
         }
-        let had_calls = !self.calls.is_empty();
-        let gauge = &self.worker.ports[self.port].metrics.calls_open;
-        while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {
-            gauge.decrement(1.0);
+        let over = self.calls.poll(cx);
+        if over > 0 {
+            self.worker.ports[self.port].metrics.calls_open.decrement(over as f64);
         }
-        if had_calls && self.calls.is_empty() {
+        if over > 0 && self.calls.is_empty() {
             let now = Instant::now();
             self.life.idle(now);
             self.set_timer(now);
@@ -155,13 +154,17 @@ impl Served {
         self.life.call_begun();
         self.worker.ports[self.port].metrics.calls_open.increment(1.0);
         let (worker, closing) = (Rc::clone(&self.worker), Rc::clone(&self.closing));
-        self.calls.push(Box::pin(super::call::serve(call, worker, closing, self.port, self.peer.ip())));
+        self.calls.push(super::call::serve(call, worker, closing, self.port, self.peer.ip()));
     }
 
     /// Does what is due; ready when the connection is to be closed. What it makes calls do is another pass.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() < self.looks_at {
+            return Poll::Pending;
+        }
         while let Some(timer) = &mut self.timer {
             if timer.as_mut().poll(cx).is_pending() {
+                self.looks_at = timer.deadline();
                 return Poll::Pending;
             }
             let now = Instant::now();
@@ -189,6 +192,8 @@ impl Served {
     /// Waits for the next deadline from now on. One that came nearer needs this; one that moved away, as idleness does
     /// with every call, is found out when the timer goes off.
     fn set_timer(&mut self, now: Instant) {
+        // To be polled once, so that it is set.
+        self.looks_at = now;
         match (self.life.next(now), &mut self.timer) {
             (Some(at), Some(timer)) if at < timer.deadline() || timer.is_elapsed() => timer.as_mut().reset(at),
             (Some(_), Some(_)) => {}

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, request, response};
@@ -53,7 +53,7 @@ impl Handle {
         }
         match stream.broken {
             Some(cause) => Poll::Ready(Err(session.break_of(cause))),
-            None => wait(&mut stream.reader, cx),
+            None => stream.reader.wait(cx),
         }
     }
 
@@ -69,7 +69,7 @@ impl Handle {
         }
         match stream.broken {
             Some(cause) => Poll::Ready(Chunk::Broken(session.break_of(cause))),
-            None => wait(&mut stream.reader, cx),
+            None => stream.reader.wait(cx),
         }
     }
 
@@ -106,7 +106,7 @@ impl Handle {
             return Poll::Ready(Err(session.break_of_sending(cause)));
         }
         match session.streams[self.place].room() {
-            0 => wait(&mut session.streams[self.place].writer, cx),
+            0 => session.streams[self.place].writer.wait(cx),
             room => Poll::Ready(Ok(room)),
         }
     }
@@ -116,7 +116,7 @@ impl Handle {
         let session = &mut *self.session.borrow_mut();
         match session.streams[self.place].broken {
             Some(cause) => Poll::Ready(session.break_of(cause)),
-            None => wait(&mut session.streams[self.place].writer, cx),
+            None => session.streams[self.place].writer.wait(cx),
         }
     }
 
@@ -204,15 +204,6 @@ fn take_arrived(stream: &mut Stream) -> Bytes {
         arrived.shrink_to_fit();
     }
     Bytes::from(arrived)
-}
-
-/// Notes who waits; what it waits for is not there.
-fn wait<T>(place: &mut Option<Waker>, cx: &mut Context<'_>) -> Poll<T> {
-    match place {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *place = Some(cx.waker().clone()),
-    }
-    Poll::Pending
 }
 
 // === impl Session ===

@@ -131,7 +131,7 @@ impl Session {
         stream.has_head = true;
         stream.expected = expected;
         stream.head = Some(Box::new(Said::Response(response)));
-        stream.wake_reader();
+        stream.reader.wake();
         if ends { self.peer_ended(place) } else { Ok(()) }
     }
 

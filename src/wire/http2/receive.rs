@@ -253,7 +253,7 @@ impl Session {
             // As much as it has lately been at most: to grow is to copy, to be cut off at the end is not.
             stream.arrived.reserve_exact(bytes.len().max(stream.chunk_bytes as usize));
             stream.arrived.extend_from_slice(bytes);
-            stream.wake_reader();
+            stream.reader.wake();
         } else {
             stream.arrived.extend_from_slice(bytes);
         }
@@ -273,7 +273,7 @@ impl Session {
             return self.reset_for(place, Reason::PROTOCOL_ERROR, "less than its content-length");
         }
         stream.has_ended = true;
-        stream.wake_reader();
+        stream.reader.wake();
         self.count_if_over(place);
         self.remove_if_over(place);
         Ok(())

@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use super::Session;
 use super::frame::{Fault, INT31_MAX, Reason};
-use super::streams::{Cause, Ending, Place};
+use super::streams::{Cause, Ending, Place, Waiting};
 
 /// Bytes of messages that may wait for the socket. A peer that opens its windows and does not read gets no more.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
@@ -92,7 +92,7 @@ impl Session {
         stream.granted += bytes;
         match stream.unsent {
             Some(_) => self.send_unsent(place),
-            None => stream.wake_writer(),
+            None => stream.writer.wake(),
         }
     }
 
@@ -165,7 +165,7 @@ impl Session {
         } else if let Some(ending) = unsent.end {
             self.say_end(place, ending);
         } else {
-            self.streams[place].wake_writer();
+            self.streams[place].writer.wake();
         }
     }
 
@@ -242,7 +242,7 @@ impl Session {
     pub(super) fn stop_reading(&mut self, place: Place) {
         let stream = &mut self.streams[place];
         stream.has_reader = false;
-        stream.reader = None;
+        stream.reader = Waiting::default();
         stream.arrived = Vec::new();
         let held = std::mem::take(&mut stream.held_bytes);
         self.release_connection(held);

@@ -251,8 +251,8 @@ impl Session {
             self.waiting.retain(|waiting| *waiting != place);
         }
         self.granted -= std::mem::take(&mut stream.granted);
-        stream.wake_reader();
-        stream.wake_writer();
+        stream.reader.wake();
+        stream.writer.wake();
         self.share_out();
         self.remove_if_over(place);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, request, response};
@@ -62,9 +62,16 @@ pub(super) struct Stream {
     /// Handed over and not sent, for want of window.
     pub unsent: Option<Box<Unsent>>,
     /// Who waits for something to read.
-    pub reader: Option<Waker>,
+    pub reader: Waiting,
     /// Who waits for room to write, or for a reset.
-    pub writer: Option<Waker>,
+    pub writer: Waiting,
+}
+
+/// One who may wait for something. The waker stays when it was used: mostly the same one waits again.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    waker: Option<Waker>,
+    waits: bool,
 }
 
 /// A head as it arrived.
@@ -153,8 +160,8 @@ impl Stream {
             granted: 0,
             wanted: 0,
             unsent: None,
-            reader: None,
-            writer: None,
+            reader: Waiting::default(),
+            writer: Waiting::default(),
         }
     }
 
@@ -167,16 +174,27 @@ impl Stream {
     pub fn room(&self) -> usize {
         self.granted.min(self.send_window.max(0) as usize)
     }
+}
 
-    pub fn wake_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
+// === impl Waiting ===
+
+impl Waiting {
+    /// Somebody waits here; what it waits for is not there.
+    pub fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
         }
+        self.waits = true;
+        Poll::Pending
     }
 
-    pub fn wake_writer(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
+    /// Wakes whoever waits, once.
+    pub fn wake(&mut self) {
+        if std::mem::take(&mut self.waits)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
         }
     }
 }
