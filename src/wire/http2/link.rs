@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handle::Shared;
-use crate::wire::gulp::{BUFFER_BYTES, give_back, lend};
+use crate::wire::gulp::{give_back, lend};
 
 /// Pieces that go out in one system call: sixteen frames of large messages.
 const SLICES: usize = 32;
@@ -17,6 +17,11 @@ const CONTROLS_MAX: usize = 4_000;
 
 /// Gulps that are thrown away behind our last word, so that the kernel does not take it back.
 const LINGER_GULPS_MAX: usize = 32;
+
+/// Bytes that are taken in before what they bring is worked on. The more, the more messages meet in a chunk and in a
+/// parcel, and most of what a message costs is paid by those; but it should find room in a core's own cache, and others
+/// wait meanwhile.
+const PASS_BYTES_MAX: usize = 256 << 10;
 
 /// A session and its socket.
 pub struct Link<S> {
@@ -44,12 +49,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         &self.socket
     }
 
-    /// The first half of a pass: takes in at most about a gulp, so that what it brings is worked on while it is in the
-    /// cache. Until [`Link::poll_write`] ends the pass, what is said on streams wakes nobody.
+    /// The first half of a pass: takes in what has come, up to [`PASS_BYTES_MAX`] and a gulp. Until [`Link::poll_write`] ends the pass, what is said on streams wakes nobody.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) {
         self.session.borrow_mut().begin_pass(cx.waker());
         let mut taken = 0;
-        while taken < BUFFER_BYTES && self.session.borrow().over().is_none() {
+        while taken < PASS_BYTES_MAX && self.session.borrow().over().is_none() {
             match self.poll_gulp(cx) {
                 Poll::Ready(Ok(0)) => self.session.borrow_mut().lose("the peer closed the connection"),
                 Poll::Ready(Ok(bytes)) => taken += bytes,
@@ -57,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Poll::Pending => break,
             }
         }
-        self.may_have_more = taken >= BUFFER_BYTES;
+        self.may_have_more = taken >= PASS_BYTES_MAX;
     }
 
     /// The second half: writes what there is to write. Ready when the connection is over; [`super::Session::over`] says
