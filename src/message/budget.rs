@@ -143,6 +143,10 @@ impl Pot {
     }
 
     fn give(&self, bytes: usize) {
+        // Also for nothing the memory this lies in would have to come from the core that used it last.
+        if bytes == 0 {
+            return;
+        }
         self.0.fetch_add(bytes, SeqCst);
     }
 }

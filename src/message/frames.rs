@@ -3,13 +3,16 @@
 //! A gRPC message on the wire is a 5-byte prefix (one flag byte: 0 plain, 1 compressed; four bytes of
 //! big-endian length) and a body. Messages and HTTP/2 DATA frames do not line up. A [`Run`] is what lies whole
 //! in one chunk, prefixes kept, so that it can be written out again as it is. Only a message that straddles
-//! chunks is copied, into a buffer that grows by what was *received*, never by what a prefix claims.
+//! chunks is copied, into a buffer that grows by what was *received*: a claim alone gets little.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::run::{PREFIX_BYTES, Run};
+
+/// A message that straddles chunks gets room for so much at once, whatever of it was received.
+const SHORT_BYTES: usize = 2 << 10;
 
 /// Why a byte stream is not a sequence of acceptable gRPC messages. Fatal for the call, harmless to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +131,7 @@ impl Frames {
             let (length, messages, compressed) = self.whole_messages(&chunk)?;
             let run = chunk.split_to(length);
             if !chunk.is_empty() {
-                self.partial.extend_from_slice(&chunk);
+                self.begin_partial(&chunk);
             }
             if messages > 0 {
                 return Ok(Some(Run::new(run, messages, compressed)));
@@ -169,6 +172,14 @@ impl Frames {
             messages += 1;
         }
         Ok((at, messages, flags == 1))
+    }
+
+    /// Keeps the front of a message that straddles chunks, with room for all of it if it is short.
+    fn begin_partial(&mut self, front: &[u8]) {
+        let announced = announced(front, self.message_bytes_max).ok().flatten();
+        let whole = announced.map_or(0, |body| PREFIX_BYTES + body);
+        self.partial.reserve(whole.min(SHORT_BYTES).max(front.len()));
+        self.partial.extend_from_slice(front);
     }
 
     /// Moves bytes from `chunk` to the straddling message; answers it once it is whole.
@@ -291,11 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_length_allocates_nothing() {
+    fn a_claimed_length_allocates_little() {
         let mut frames = Frames::new(64 << 20);
         frames.push(Bytes::from_static(&[0, 0x03, 0, 0, 0, 7]));
         assert_eq!(frames.next_run(), Ok(None));
-        assert!(frames.partial.capacity() < 4096);
+        assert!(frames.partial.capacity() <= SHORT_BYTES);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Roster {
     tier: u32,
     /// Whether all weigh the same: then draws alone decide who owns a key.
     are_alike: bool,
+    /// Whether moreover nobody is new or in another tier: then draws alone decide, whatever is asked.
+    is_level: bool,
     /// Who of the serving tier is up.
     pub(super) serving: Urn,
     /// Those of them in our zone; empty when that does not count.
@@ -110,6 +112,7 @@ impl Roster {
             Some(_) => Urn::of((0..members.len()).filter(serves).filter(is_near).map(weighted)),
             None => Urn::default(),
         };
+        let are_alike = members.windows(2).all(|two| two[0].weight == two[1].weight);
         Self {
             serving: Urn::of((0..members.len()).filter(serves).map(weighted)),
             near,
@@ -117,7 +120,10 @@ impl Roster {
             hash_bound: settings.hash_bound,
             zone_spill: settings.zone_spill.map_or(u64::MAX, |bytes| bytes as u64),
             tier,
-            are_alike: members.windows(2).all(|two| two[0].weight == two[1].weight),
+            is_level: are_alike
+                && settings.balance != Policy::PickFirst
+                && members.iter().all(|at| at.tier == tier && at.may_own),
+            are_alike,
             members,
         }
     }
@@ -207,6 +213,9 @@ impl Roster {
     }
 
     fn best(&self, key: u64, of: impl Iterator<Item = usize>, distance: impl Fn(usize) -> Distance) -> Option<usize> {
+        if self.is_level {
+            return of.max_by_key(|at| Want::alike(key, self.members[*at].name_hash));
+        }
         let mut best: Option<(Distance, Want, usize)> = None;
         for at in of {
             let distance = distance(at);
