@@ -17,6 +17,9 @@ use crate::spec::{Ends, LoadOutcome, LoadSpec, Pace, SinkReport, SinkSpec, Traff
 /// One way to send and to take.
 struct Case {
     name: &'static str,
+    connections: u32,
+    /// On each connection.
+    streams: u32,
     traffic: Traffic,
     message_bytes: u32,
     pace: Pace,
@@ -36,10 +39,10 @@ struct Sink {
     stdout: BufReader<ChildStdout>,
 }
 
-const CONNECTIONS: u32 = 4;
-const STREAMS: u32 = 8;
 const PLAIN: Case = Case {
     name: "saturated, 200 B",
+    connections: 4,
+    streams: 8,
     traffic: Traffic::Segments,
     message_bytes: 200,
     pace: Pace::Saturate,
@@ -52,7 +55,10 @@ const PLAIN: Case = Case {
 };
 const LOGS: Traffic = Traffic::AccessLogs { identifier_bytes: 61_000, entries: 20 };
 const SPANS: Traffic = Traffic::Spans { per_request: 50, traces: 5 };
-const CASES: [Case; 13] = [
+/// As the rows `paced` and `many` send.
+const AGENTS: Case =
+    Case { connections: 16, streams: 1, message_bytes: 1 << 10, pace: Pace::PerSecond(2_000.0), ..PLAIN };
+const CASES: [Case; 15] = [
     PLAIN,
     Case { name: "saturated, 1 KiB", message_bytes: 1 << 10, ..PLAIN },
     Case { name: "TLS, 1 KiB", message_bytes: 1 << 10, is_tls: true, ..PLAIN },
@@ -72,6 +78,15 @@ const CASES: [Case; 13] = [
         ..PLAIN
     },
     Case { name: "spans", traffic: SPANS, calls: 50, ..PLAIN },
+    Case { name: "16 connections x 2,000 msg/s", calls: 4_000, ..AGENTS },
+    Case {
+        name: "2,000 connections x 10 msg/s",
+        connections: 2_000,
+        message_bytes: 500,
+        pace: Pace::PerSecond(10.0),
+        calls: 40,
+        ..AGENTS
+    },
     Case { name: "spans, paced", traffic: SPANS, pace: Pace::PerSecond(100.0), calls: 30, ..PLAIN },
 ];
 /// How long what was sent may take to arrive.
@@ -114,8 +129,8 @@ impl Case {
         let load = LoadSpec {
             to: *addresses.first().ok_or_else(|| io::Error::other("the sink listens nowhere"))?,
             tls: self.is_tls.then(|| certificates.authority.clone()),
-            connections: CONNECTIONS,
-            streams_per_connection: STREAMS,
+            connections: self.connections,
+            streams_per_connection: self.streams,
             traffic: self.traffic,
             message_bytes: self.message_bytes,
             pace: self.pace,
@@ -142,7 +157,7 @@ impl Case {
             Traffic::Spans { .. } => 1,
             _ => self.per_stream.unwrap_or(u64::MAX),
         };
-        let calls = u64::from(CONNECTIONS * STREAMS) * (self.calls * times).div_ceil(per_stream);
+        let calls = self.all_streams() * (self.calls * times).div_ceil(per_stream);
         let messages = self.messages(times);
         let expected = [
             ("sent", outcome.sent, messages),
@@ -164,7 +179,11 @@ impl Case {
     /// Messages (spans) of all streams.
     fn messages(&self, times: u64) -> u64 {
         let stamps = if let Traffic::Spans { per_request, .. } = self.traffic { per_request } else { 1 };
-        u64::from(CONNECTIONS * STREAMS * stamps) * self.calls * times
+        self.all_streams() * u64::from(stamps) * self.calls * times
+    }
+
+    fn all_streams(&self) -> u64 {
+        u64::from(self.connections * self.streams)
     }
 }
 

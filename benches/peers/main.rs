@@ -108,9 +108,15 @@ fn perform(args: &Args) -> Result<(), Failure> {
         Some(Task::Load { spec }) => println!("{}", serde_json::to_string(&load::run(&read(spec)?)?)?),
         Some(Task::Sink { spec }) => sink::run(&read(spec)?)?,
         Some(Task::Naive { listen, to }) => naive::run(*listen, to)?,
-        Some(Task::Ends) => ends::prove(100, &bench(args)?.certificates)?,
+        Some(Task::Ends) => {
+            raise_file_limit()?;
+            ends::prove(100, &bench(args)?.certificates)?;
+        }
         // cargo test --all-targets runs benches without --bench: there its two ends are what can be tested.
-        _ if !args.bench => ends::prove(1, &bench(args)?.certificates)?,
+        _ if !args.bench => {
+            raise_file_limit()?;
+            ends::prove(1, &bench(args)?.certificates)?;
+        }
         Some(Task::Growth { of }) => {
             raise_file_limit()?;
             growth::measure(&bench(args)?, of)?;
