@@ -32,6 +32,20 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// To these backends, and every port any one of loopback's that is free: for gateways in somebody's own process.
+    pub fn on_free_ports(to: impl Into<String>) -> Self {
+        let free = || Some("127.0.0.1:0".to_owned());
+        Self {
+            to: Some(to.into()),
+            agents: free(),
+            access_logs: free(),
+            metrics: free(),
+            prometheus: free(),
+            admin: free(),
+            reply: None,
+        }
+    }
+
     /// Puts the flags over the draft.
     pub(super) fn apply(&self, draft: &mut Draft<'_>, findings: &mut Findings<'_>) {
         let flags = [&self.agents, &self.access_logs, &self.metrics, &self.prometheus, &self.admin];

@@ -34,16 +34,7 @@ impl Road {
     /// A gateway with one call of this method through it, which stays on one trip.
     pub fn begin(path: &str) -> Self {
         let collector = Collector::start();
-        let free = || Some("127.0.0.1:0".to_owned());
-        let flags = Overrides {
-            to: Some(collector.address().to_string()),
-            agents: free(),
-            access_logs: free(),
-            metrics: free(),
-            prometheus: free(),
-            admin: free(),
-            reply: None,
-        };
+        let flags = Overrides::on_free_ports(collector.address().to_string());
         let (mut plan, _) = Plan::from_flags(&flags).expect("the flags are sound");
         plan.workers = 1;
         let pool = &mut plan.pools[0];

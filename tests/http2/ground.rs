@@ -377,17 +377,8 @@ impl Listener {
             let (tell, told) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let free = || Some("127.0.0.1:0".to_owned());
-                let flags = Overrides {
-                    // The discard port: no test has a message to deliver.
-                    to: Some("127.0.0.1:9".to_owned()),
-                    agents: free(),
-                    access_logs: free(),
-                    metrics: free(),
-                    prometheus: free(),
-                    admin: free(),
-                    reply: None,
-                };
+                // The discard port: no test has a message to deliver.
+                let flags = Overrides::on_free_ports("127.0.0.1:9");
                 runtime.block_on(async {
                     let gateway = Gateway::start(Plan::from_flags(&flags).expect("the flags are sound").0);
                     let gateway = gateway.await.expect("free ports can be had");

@@ -42,16 +42,7 @@ impl Road {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let addresses: Vec<String> =
             collectors.iter().map(Collector::address).chain(more.iter().copied()).map(|at| at.to_string()).collect();
-        let free = || Some("127.0.0.1:0".to_owned());
-        let flags = Overrides {
-            to: Some(addresses.join(",")),
-            agents: free(),
-            access_logs: free(),
-            metrics: free(),
-            prometheus: free(),
-            admin: free(),
-            reply: None,
-        };
+        let flags = Overrides::on_free_ports(addresses.join(","));
         let (mut plan, warnings) = Plan::from_flags(&flags).expect("the flags are sound");
         assert!(warnings.is_empty(), "{warnings:?}");
         plan.workers = 2;
