@@ -5,7 +5,6 @@ use std::rc::Rc;
 use crate::message::receipt::{Receipt, Ticket};
 use crate::metrics::{self, LostReason};
 use crate::pool::backend::Backend;
-use crate::wire::pace;
 
 use super::held::Held;
 use super::register::Entry;
@@ -30,7 +29,6 @@ impl Counts {
     }
 
     pub fn add(&mut self, messages: u32, bytes: usize) {
-        pace::note_awaited();
         self.bytes += bytes;
         self.received.count(u64::from(messages), bytes as u64);
         self.entry.received(u64::from(messages), bytes as u64);

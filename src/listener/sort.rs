@@ -1,6 +1,7 @@
 //! One inbound call whose messages may be sorted: chunks in, parcels out, a reply at the end.
 
 mod arrivals;
+mod complaints;
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -20,7 +21,8 @@ use crate::message::run::{Message, PREFIX_BYTES, Run};
 use crate::metrics::{self, BadInput, LostReason};
 use crate::route::sorter::{Gone, Sorter, Sorting};
 use crate::wire::compression::{Encoding, InflateError};
-use crate::wire::grpc::{Code, Status};
+use crate::wire::grpc::Code;
+use crate::wire::pace;
 use crate::wire::server::Answering;
 use crate::wire::stream::Inflow;
 
@@ -32,6 +34,7 @@ use super::reply::{self, Complaint};
 use super::terms::Terms;
 use super::worker::{Closing, Ear, Worker};
 use arrivals::{Arrivals, End};
+use complaints::Complaints;
 
 /// A call that is being sorted.
 pub struct SortCall {
@@ -98,13 +101,6 @@ struct Road {
     has_waited: bool,
     received: Rc<metrics::Received>,
     entry: Entry,
-}
-
-/// Messages of a call that were refused alone.
-#[derive(Default)]
-struct Complaints {
-    messages: u64,
-    first: Option<String>,
 }
 
 impl SortCall {
@@ -361,6 +357,7 @@ impl Road {
             return self.reply_ok(answering);
         }
         self.terms.pools.iter().for_each(|pool| pool.hurry(self.flow));
+        pace::note_awaited();
         let lost = poll_fn(|cx| {
             if answering.poll_reset(cx).is_ready() {
                 return Poll::Ready(None);
@@ -377,22 +374,5 @@ impl Road {
     fn reply_ok(&self, answering: Answering) {
         reply::ok(answering);
         self.worker.replied(self.entry.listener(), Code::Ok);
-    }
-}
-
-// === impl Complaints ===
-
-impl Complaints {
-    fn add(&mut self, messages: u32, complaint: String) {
-        self.messages += u64::from(messages);
-        self.first.get_or_insert(complaint);
-    }
-
-    /// What the caller is told; `None` when there is nothing to complain about.
-    fn status(&self) -> Option<Status> {
-        let first = self.first.as_ref()?;
-        let message =
-            format!("{} messages of this call were refused, all others are safe; the first: {first}", self.messages);
-        Some(Status::new(Code::InvalidArgument, message))
     }
 }

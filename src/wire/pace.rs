@@ -23,7 +23,7 @@ thread_local! {
     static READ: Cell<usize> = const { Cell::new(0) };
     /// Messages that were made of them.
     static ARRIVED: Cell<u64> = const { Cell::new(0) };
-    /// Whether somebody waits for the answer to any of them.
+    /// Whether somebody has said all and waits for the answer.
     static AWAITED: Cell<bool> = const { Cell::new(false) };
     /// Passes this thread has made.
     static PASS: Cell<u64> = const { Cell::new(0) };
@@ -37,7 +37,7 @@ struct Pass {
     read: usize,
     /// Messages that were made of them.
     arrived: u64,
-    /// Whether somebody waits for the answer to any of them.
+    /// Whether somebody has said all and waits for the answer.
     is_awaited: bool,
 }
 
@@ -65,7 +65,7 @@ pub fn note_arrived(messages: u64) {
     ARRIVED.set(ARRIVED.get() + messages);
 }
 
-/// Notes that somebody waits for the answer to what has arrived.
+/// Notes that somebody who waits for an answer has said all there is to say.
 pub fn note_awaited() {
     AWAITED.set(true);
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use switchyard::config::Plan;
 use switchyard::listener::Reply;
+use switchyard::pool::Policy;
 use switchyard::testkit::agents::{Load, Traffic};
 use switchyard::testkit::check::check_logs;
 
@@ -16,13 +18,13 @@ const TRIP: u32 = 64;
 const PARCEL: u64 = 64;
 
 /// Kills one of three after the other while the load runs, and holds what arrived against what was sent.
-fn kill_under(name: &str, reply: Reply, load: impl FnOnce(&Road) -> Load) {
+fn kill_under(name: &str, change: impl FnOnce(&mut Plan), load: impl FnOnce(&Road) -> Load) {
     let scratch = Scratch::new(name);
     let mut collectors = ["a", "b", "c"].map(|name| CollectorProcess::start(scratch.path(), name));
     let addresses: Vec<_> = collectors.iter().map(|collector| collector.address).collect();
     let road = Road::through(Vec::new(), &addresses, |plan| {
-        plan.reply = reply;
         plan.pools[0].trip.messages_max = TRIP;
+        change(plan);
     });
     let running = load(&road).start().unwrap();
     std::thread::sleep(Duration::from_millis(200));
@@ -52,25 +54,37 @@ fn kill_under(name: &str, reply: Reply, load: impl FnOnce(&Road) -> Load) {
 
 #[test]
 fn ten_kills_under_endless_streams_lose_nothing() {
-    kill_under("kill-endless", Reply::Received, |road| Load {
-        connections: 4,
-        streams: 2,
-        rate: 300.0,
-        messages: 1_200,
-        ..road.load()
-    });
+    kill_under(
+        "kill-endless",
+        |_| {},
+        |road| Load { connections: 4, streams: 2, rate: 300.0, messages: 1_200, ..road.load() },
+    );
 }
 
 #[test]
 fn ten_kills_under_calls_that_wait_for_delivery_lose_nothing() {
-    kill_under("kill-delivered", Reply::Delivered, |road| Load {
-        traffic: Traffic::Log,
-        connections: 4,
-        streams: 2,
-        services: 3,
-        rate: 300.0,
-        messages: 1_200,
-        messages_per_stream: 100,
-        ..road.load()
-    });
+    kill_under(
+        "kill-delivered",
+        |plan| plan.reply = Reply::Delivered,
+        |road| Load {
+            traffic: Traffic::Log,
+            connections: 4,
+            streams: 2,
+            services: 3,
+            rate: 300.0,
+            messages: 1_200,
+            messages_per_stream: 100,
+            ..road.load()
+        },
+    );
+}
+
+/// A parcel that comes back is dealt anew: its messages are tied by keys of their own, and go to whoever has those by then.
+#[test]
+fn ten_kills_under_messages_that_each_have_a_key_lose_nothing() {
+    kill_under(
+        "kill-keyed",
+        |plan| plan.pools[0].balance = Policy::Hash,
+        |road| Load { connections: 2, rate: 4_000.0, messages: 16_000, ..road.load() },
+    );
 }

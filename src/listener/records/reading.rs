@@ -16,6 +16,7 @@ use crate::message::parcel::MESSAGE_OVERHEAD_BYTES;
 use crate::message::run::PREFIX_BYTES;
 use crate::metrics::BadInput;
 use crate::wire::grpc::{Code, Status};
+use crate::wire::pace;
 use crate::wire::stream::{Chunk, Inflow};
 
 use super::Ended;
@@ -140,7 +141,10 @@ impl Reading {
                     self.begun.get_or_insert_with(Instant::now);
                     self.arrived.push_back(chunk);
                 }
-                Poll::Ready(Chunk::End(_)) => self.end = Some(End::HalfClosed),
+                Poll::Ready(Chunk::End(_)) => {
+                    pace::note_awaited();
+                    self.end = Some(End::HalfClosed);
+                }
                 Poll::Ready(Chunk::Broken(_)) => self.end = Some(End::Gone),
                 Poll::Pending => return,
             }

@@ -16,6 +16,7 @@ use crate::route::contract::{Replay, Replier};
 use crate::route::{Method, Route};
 use crate::wire::compression::Encoding;
 use crate::wire::grpc::{Code, Status};
+use crate::wire::pace;
 use crate::wire::server::Answering;
 use crate::wire::stream::{Chunk, Inflow};
 use crate::wire::unsent::Unsent;
@@ -170,7 +171,10 @@ impl Request {
                     self.keep(&chunk);
                     self.unsent.put(chunk);
                 }
-                Poll::Ready(Chunk::End(_)) => self.end = Some(RequestEnd::HalfClosed),
+                Poll::Ready(Chunk::End(_)) => {
+                    pace::note_awaited();
+                    self.end = Some(RequestEnd::HalfClosed);
+                }
                 Poll::Ready(Chunk::Broken(_)) => {
                     self.caller_gone = self.flushes && !self.counter.is_mid_message();
                     self.end = Some(if self.caller_gone { RequestEnd::HalfClosed } else { RequestEnd::Gone });
