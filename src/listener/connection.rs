@@ -88,7 +88,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, port: usize, worker: Rc<
     let quiet = Quiet::new();
     poll_fn(|cx| quiet.poll(cx, |cx| served.poll(cx, &quiet))).await;
     // The connection is gone; what it brought is not. Calls see the end of their streams and bring in what is left.
-    poll_fn(|cx| quiet.poll(cx, |cx| served.calls.poll_all(cx))).await;
+    poll_fn(|cx| quiet.poll(cx, |cx| served.poll_calls(cx))).await;
 }
 
 /// Counts a connection that never came up. Only trouble with TLS is anybody's to mend: the rest are probes and scans.
@@ -129,11 +129,8 @@ impl Served {
         while let Some(call) = self.connection.next_call() {
             self.begin(call);
         }
-        let over = self.calls.poll(cx);
-        if over > 0 {
-            self.worker.ports[self.port].metrics.calls_open.decrement(over as f64);
-        }
-        if over > 0 && self.calls.is_empty() {
+        let had_calls = !self.calls.is_empty();
+        if self.poll_calls(cx).is_ready() && had_calls {
             let now = Instant::now();
             self.life.idle(now);
             self.set_timer(now);
@@ -148,6 +145,15 @@ impl Served {
             }
             written => written.map(drop),
         }
+    }
+
+    /// Lets calls work; ready when none is open.
+    fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let over = self.calls.poll(cx);
+        if over > 0 {
+            self.worker.ports[self.port].metrics.calls_open.decrement(over as f64);
+        }
+        if self.calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn begin(&mut self, call: Call) {

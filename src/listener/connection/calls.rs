@@ -51,12 +51,6 @@ impl Calls {
         }
         over
     }
-
-    /// Ready when the last one is over.
-    pub fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll(cx);
-        if self.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    }
 }
 
 #[cfg(test)]
@@ -72,7 +66,7 @@ mod tests {
     fn every_call_works_when_it_is_woken_and_is_counted_when_it_is_over() {
         let (wakers, mut calls) = (Rc::new(RefCell::new(Vec::new())), Calls::default());
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(calls.poll_all(cx).is_ready());
+        assert_eq!((calls.poll(cx), calls.is_empty()), (0, true));
         for _ in 0..3 * FEW {
             let (wakers, mut is_woken) = (Rc::clone(&wakers), false);
             calls.push(poll_fn(move |cx| match std::mem::replace(&mut is_woken, true) {
@@ -85,7 +79,6 @@ mod tests {
         }
         assert_eq!((calls.poll(cx), calls.is_empty()), (0, false));
         wakers.borrow_mut().drain(..).for_each(Waker::wake);
-        assert!(calls.poll_all(cx).is_ready());
-        assert!(calls.is_empty());
+        assert_eq!((calls.poll(cx), calls.is_empty()), (3 * FEW, true));
     }
 }
