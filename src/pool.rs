@@ -207,11 +207,13 @@ impl Pool {
 
     /// Entrusts a parcel to the backend of choice, or to several; answers what no backend can take now.
     fn offer(self: &Rc<Self>, mut parcel: Parcel) -> Option<Parcel> {
-        let tie = match std::mem::replace(&mut parcel.ties, Ties::Alike(None)) {
-            Ties::Alike(tie) => tie,
-            Ties::Each(ties) => return self.deal(parcel, ties),
+        let tie = match &mut parcel.ties {
+            Ties::Alike(tie) => *tie,
+            Ties::Each(ties) => {
+                let ties = std::mem::take(ties);
+                return self.deal(parcel, ties);
+            }
         };
-        parcel.ties = Ties::Alike(tie);
         match self.choose_for(self.wanted(&parcel), tie, parcel.bytes(), parcel.messages()) {
             Some(member) => self.entrust(&member, parcel),
             None => return Some(parcel),

@@ -35,8 +35,8 @@ const SLACK_MAX: u64 = 15;
 /// Name, part, and the instructions it may take for [`MESSAGES`] messages.
 type Limited = (&'static str, fn() -> Part, u64);
 
-/// Limits are 7 to 11 % above what was counted when they were set, 15 % where a real socket has a say. To raise one is a decision: the commit says what the
-/// instructions buy.
+/// Limits are 7 to 11 % above what was counted when they were set, 15 % where a real socket has a say. To raise one is a
+/// decision: the commit says what the instructions buy.
 #[rustfmt::skip]
 const LIMITS: [Limited; 21] = [
     ("frames of 200 B",                      || measured::frames(200),                       1_500),

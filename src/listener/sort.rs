@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::message::budget::Permit;
 use crate::message::flow::Flow;
 use crate::message::frames::Frames;
-use crate::message::parcel::{MESSAGE_OVERHEAD_BYTES, Parcel, cost};
+use crate::message::parcel::{MESSAGE_OVERHEAD_BYTES, cost};
 use crate::message::receipt::Receipt;
 use crate::message::run::{Message, PREFIX_BYTES, Run};
 use crate::metrics::{self, BadInput, LostReason};
@@ -324,19 +324,10 @@ impl Road {
             if let Some(mirror) = sorted.mirror {
                 self.worker.mirror(&self.terms.pools[mirror], &sorted);
             }
-            while let Some((run, ties)) = sorted.take() {
-                let permit = self.permit.as_mut().expect("paid for above").split(cost(&run));
-                let ticket = self.held.take(run.messages());
-                let (subject, context) = (Rc::clone(&sorted.subject), sorted.context.clone());
-                self.terms.pools[sorted.pool].take(Parcel {
-                    run,
-                    subject,
-                    context,
-                    ties,
-                    ticket,
-                    permit,
-                    suspicion: None,
-                });
+            while let Some(taken) = sorted.take() {
+                let permit = self.permit.as_mut().expect("paid for above").split(cost(&taken.0));
+                let ticket = self.held.take(taken.0.messages());
+                self.terms.pools[sorted.pool].take(sorted.parcel(taken, ticket, permit));
             }
         }
         // What was refused or dropped was paid for, too.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::message::budget::{Budget, Permit};
 use crate::message::flow::Flow;
-use crate::message::parcel::{Parcel, cost};
+use crate::message::parcel::cost;
 use crate::message::receipt::{Books, Receipt};
 use crate::metrics::{self, BadInput, LostReason};
 use crate::pool::Pool;
@@ -162,14 +162,13 @@ impl Worker {
     pub fn mirror(&self, pool: &Rc<Pool>, sorted: &Sorted) {
         let receipt = Receipt::open(&self.mirror_books);
         let mut copies = sorted.clone();
-        while let Some((run, ties)) = copies.take() {
-            let ticket = receipt.issue(run.messages());
-            let Some(permit) = self.shared.budget.try_reserve(sorted.subject.flow, cost(&run)) else {
+        while let Some(taken) = copies.take() {
+            let ticket = receipt.issue(taken.0.messages());
+            let Some(permit) = self.shared.budget.try_reserve(sorted.subject.flow, cost(&taken.0)) else {
                 ticket.lose(LostReason::Limited);
                 continue;
             };
-            let (subject, context) = (Rc::clone(&sorted.subject), sorted.context.clone());
-            pool.take_now(Parcel { run, subject, context, ties, ticket, permit, suspicion: None });
+            pool.take_now(sorted.parcel(taken, ticket, permit));
         }
     }
 

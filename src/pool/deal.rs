@@ -89,7 +89,8 @@ mod tests {
     /// The messages of a parcel by their numbers, and what ties each.
     type Seen = Vec<(u16, Option<Tie>)>;
 
-    /// What the backends of a pool of so many were entrusted, by backend and parcel. No channel ever starts: nobody waits for it.
+    /// What the backends of a pool of so many were entrusted, by backend and parcel. No channel ever starts: nobody waits
+    /// for it.
     fn dealt(backends: u16, messages: &[(Option<u64>, usize)]) -> Vec<Vec<Seen>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {

@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::message::budget::Permit;
 use crate::message::context::{Carried, Context};
 use crate::message::field;
-use crate::message::parcel::{StandIn, Subject};
+use crate::message::parcel::{Parcel, StandIn, Subject};
+use crate::message::receipt::Ticket;
 use crate::message::run::Run;
 use crate::message::tie::{Tie, Ties};
 use crate::metrics::LostReason;
@@ -243,6 +245,12 @@ impl Sorted {
         };
         let ties = self.ties.take_front(run.messages());
         Some((run, ties))
+    }
+
+    /// What was taken off as a parcel, with what answers for it.
+    pub fn parcel(&self, (run, ties): (Run, Ties), ticket: Ticket, permit: Permit) -> Parcel {
+        let (subject, context) = (Rc::clone(&self.subject), self.context.clone());
+        Parcel { run, subject, context, ties, ticket, permit, suspicion: None }
     }
 }
 

@@ -6,7 +6,7 @@ use switchyard::listener::Reply;
 use switchyard::pool::Policy;
 use switchyard::testkit::agents::Load;
 
-use crate::ground::{Road, assert_once_each, max_over_mean};
+use crate::ground::{Road, assert_once_each, eventually, max_over_mean};
 
 /// Streams that end only when everything was sent.
 fn endless(road: &Road) -> Load {
@@ -21,6 +21,10 @@ fn spread(road: Road, load: Load) {
     assert_once_each(&road.verdict(&outcome));
     let shares: Vec<u64> = road.collectors.iter().map(|collector| collector.counts().messages).collect();
     let skew = max_over_mean(&shares);
+    // Workers add up by themselves and tell when they rest; those that never do, once a second.
+    eventually("what came is told", Duration::from_millis(500), || {
+        road.snapshot().listeners.iter().map(|listener| listener.messages).sum::<u64>() == 6_000
+    });
     let summary = road.end();
     assert_eq!((summary.totals.received, summary.totals.delivered), (6_000, 6_000));
     assert_eq!(summary.totals.possible_duplicates, 0);

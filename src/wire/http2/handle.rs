@@ -15,7 +15,7 @@ use crate::wire::stream::{Break, BreakKind, Chunk};
 /// A session its streams share.
 pub type Shared = Rc<RefCell<Session>>;
 
-/// A chunk's memory is not kept for the next one beyond this: two gulps, which is what one pass may bring.
+/// No more room is made for a chunk before it has come, however large the last ones were: half of what one pass may bring.
 const CHUNK_BYTES_MAX: usize = 128 << 10;
 
 /// One holder of a stream. When the last one is dropped before its end the stream is reset.

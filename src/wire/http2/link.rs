@@ -49,7 +49,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         &self.socket
     }
 
-    /// The first half of a pass: takes in what has come, up to `PASS_BYTES_MAX` and a gulp. Until [`Link::poll_write`] ends the pass, what is said on streams wakes nobody.
+    /// The first half of a pass: takes in what has come, up to `PASS_BYTES_MAX` and a gulp. Until [`Link::poll_write`] ends
+    /// the pass, what is said on streams wakes nobody.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) {
         self.session.borrow_mut().begin_pass(cx.waker());
         let mut taken = 0;
